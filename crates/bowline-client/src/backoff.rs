@@ -1,0 +1,44 @@
+//! Waiting between attempts to connect.
+
+use std::time::Duration;
+
+/// Doubling pauses between a first and a longest one, each shortened at random by up to a half, so
+/// that a thousand boards do not come back in the same moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// Pause after the first failure.
+    pub first: Duration,
+    /// Longest pause.
+    pub longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(15) }
+    }
+}
+
+impl Backoff {
+    /// The pause after this many failures in a row (at least 1), with `random` in `0.0..1.0`.
+    #[must_use]
+    pub fn pause(&self, failures: u32, random: f64) -> Duration {
+        // 2^20 times any pause worth configuring is beyond the longest.
+        let doublings = failures.saturating_sub(1).min(20);
+        let pause = self.first.saturating_mul(1 << doublings).min(self.longest);
+        pause.mul_f64(1.0 - 0.5 * random.clamp(0.0, 1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_jitter_only_shortens_them() {
+        let backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(1) };
+        let millis = |failures, random| backoff.pause(failures, random).as_millis();
+        assert_eq!([1, 2, 3, 4, 5, 60].map(|failures| millis(failures, 0.0)), [100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(millis(1, 1.0), 50);
+        assert_eq!(millis(u32::MAX, 1.0), 500);
+    }
+}

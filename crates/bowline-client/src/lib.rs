@@ -1,0 +1,29 @@
+//! Bowline's device client for Linux.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = bowline_client::Client::builder("kitchen", "192.168.0.41:9999").start()?;
+//! client.send(r#"{"temperature": 21.5}"#).await?; // returns when the server has acknowledged it
+//! let command = client.recv().await?;
+//! println!("{:?}", command.text());
+//! # Ok(()) }
+//! ```
+//!
+//! [`Client::send`] waits for as many links as it takes. The client connects for ever, with jittered
+//! back-off, unless its policy says otherwise.
+
+mod backoff;
+mod builder;
+mod client;
+mod runner;
+
+pub use backoff::Backoff;
+pub use builder::{BuildError, Builder};
+pub use client::Client;
+pub use runner::{Attempt, Next};
+
+pub use bowline_link::{
+    DeadLetter, DownReason, Ledger, Limits, LinkState, Message, MessageError, RecvError, Send, SendError, Status,
+    StatusWatch,
+};
+pub use bowline_proto::Dialect;

@@ -1,0 +1,57 @@
+//! The future of a message on its way.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use crate::outbox::Ticket;
+use crate::{Endpoint, Message, SendError};
+
+/// A message on its way, from [`Endpoint::send`] or [`Endpoint::send_best_effort`].
+///
+/// Nothing is sent before the first poll; the order of first polls is the order of messages. Dropping
+/// the future before the outbox has accepted the message takes the message back. After that the
+/// message stays and is delivered all the same: what was promised to the peer's sequence is kept.
+#[derive(Debug)]
+#[must_use = "a message is not sent until its future is polled"]
+pub struct Send<'a> {
+    endpoint: &'a Endpoint,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New { message: Message, qos: bool },
+    Queued(Ticket),
+    Done,
+}
+
+impl<'a> Send<'a> {
+    pub(crate) fn new(endpoint: &'a Endpoint, message: Message, qos: bool) -> Self {
+        Send { endpoint, state: State::New { message, qos } }
+    }
+}
+
+impl Future for Send<'_> {
+    type Output = Result<(), SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let State::New { message, qos } = std::mem::replace(&mut this.state, State::Done) {
+            this.state = State::Queued(this.endpoint.enqueue(message, qos)?);
+        }
+        let State::Queued(ticket) = this.state else {
+            return Poll::Ready(Err(SendError::Closed));
+        };
+        let result = ready!(this.endpoint.poll_sent(ticket, context.waker()));
+        this.state = State::Done;
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Send<'_> {
+    fn drop(&mut self) {
+        if let State::Queued(ticket) = self.state {
+            self.endpoint.abandon(ticket);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What is known of the link to a peer.
+
+use std::net::SocketAddr;
+
+use bowline_proto::Dialect;
+use bowline_proto::legacy::CloseReason;
+
+/// The state of an endpoint's link, and how often it has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The link now.
+    pub link: LinkState,
+    /// Links that have come up so far.
+    pub connects: u64,
+}
+
+/// Whether there is a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState {
+    /// There has not been one yet.
+    Never,
+    /// The peer is there.
+    Up {
+        /// What it speaks.
+        dialect: Dialect,
+        /// Where it is.
+        peer: SocketAddr,
+    },
+    /// The peer was there.
+    Down(DownReason),
+}
+
+/// Why a link ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DownReason {
+    /// The engine gave it up.
+    Engine(CloseReason),
+    /// The peer closed it.
+    PeerClosed,
+    /// The transport failed.
+    Transport(std::io::ErrorKind),
+    /// This side shut down.
+    Shutdown,
+    /// The task that drove the link was dropped.
+    Dropped,
+}
+
+impl std::fmt::Display for DownReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DownReason::Engine(reason) => reason.fmt(f),
+            DownReason::PeerClosed => f.write_str("closed by the peer"),
+            DownReason::Transport(kind) => write!(f, "transport failed: {kind}"),
+            DownReason::Shutdown => f.write_str("shut down"),
+            DownReason::Dropped => f.write_str("no longer driven"),
+        }
+    }
+}
+
+impl Status {
+    /// Whether the link is up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.link, LinkState::Up { .. })
+    }
+
+    /// How often a link was lost.
+    #[must_use]
+    pub fn outages(&self) -> u64 {
+        self.connects - u64::from(self.is_up())
+    }
+}
+
+/// Follows an endpoint's [`Status`]. Changes in quick succession may be seen as one; `connects` tells.
+#[derive(Debug, Clone)]
+pub struct StatusWatch(pub(crate) tokio::sync::watch::Receiver<Status>);
+
+impl StatusWatch {
+    /// The status now.
+    #[must_use]
+    pub fn now(&self) -> Status {
+        self.0.borrow().clone()
+    }
+
+    /// Waits for the next change since this watch last looked, and says what the status is then.
+    /// `None` when the endpoint is gone. Cancel-safe: a change is not lost by dropping the future.
+    pub async fn changed(&mut self) -> Option<Status> {
+        self.0.changed().await.ok()?;
+        Some(self.0.borrow_and_update().clone())
+    }
+}

@@ -1,0 +1,97 @@
+//! Who may log in, and as what.
+
+use bowline_proto::{DeviceId, Dialect};
+use wildmatch::WildMatch;
+
+use crate::login::Refusal;
+
+/// Which dialects are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialects {
+    /// H, for boards with the `read`/`write` library.
+    pub headers: bool,
+    /// U, for boards with the upstream library.
+    pub upstream: bool,
+    /// P, for the devices and listeners that are set to plain lines.
+    pub plain: bool,
+}
+
+impl Dialects {
+    /// All of them.
+    pub const ALL: Dialects = Dialects { headers: true, upstream: true, plain: true };
+
+    fn allow(self, dialect: Dialect) -> bool {
+        match dialect {
+            Dialect::Headers => self.headers,
+            Dialect::Upstream => self.upstream,
+            Dialect::Plain => self.plain,
+        }
+    }
+}
+
+impl Default for Dialects {
+    fn default() -> Self {
+        Dialects::ALL
+    }
+}
+
+/// Who may log in. In patterns, `*` stands for any text and `?` for one character.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    /// Ids that are known before they connect. They are persistent: they never expire.
+    pub expected: Vec<String>,
+    /// Patterns of further ids. They are temporary. Without any, only expected ids may log in.
+    pub allow: Vec<String>,
+    /// Patterns of ids that speak plain lines. On the wire their login looks like that of U.
+    pub plain: Vec<String>,
+    /// Dialects spoken at all.
+    pub dialects: Dialects,
+}
+
+impl Admission {
+    /// Everyone may log in.
+    #[must_use]
+    pub fn open() -> Self {
+        Admission { allow: vec!["*".to_owned()], ..Admission::default() }
+    }
+}
+
+/// [`Admission`], ready to be asked.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    expected: std::collections::HashSet<String>,
+    allow: Vec<WildMatch>,
+    plain: Vec<WildMatch>,
+    dialects: Dialects,
+}
+
+impl Gate {
+    pub(crate) fn new(admission: &Admission) -> Self {
+        let patterns = |list: &[String]| list.iter().map(|pattern| WildMatch::new(pattern)).collect();
+        Gate {
+            expected: admission.expected.iter().cloned().collect(),
+            allow: patterns(&admission.allow),
+            plain: patterns(&admission.plain),
+            dialects: admission.dialects,
+        }
+    }
+
+    /// The dialect that a device speaks which logs in like this, if it may.
+    pub(crate) fn admit(&self, id: DeviceId<'_>, wire: Dialect, plain_listener: bool) -> Result<Dialect, Refusal> {
+        if !self.knows(id.as_str()) {
+            return Err(Refusal::UnknownId);
+        }
+        let plain = plain_listener || self.plain.iter().any(|pattern| pattern.matches(id.as_str()));
+        let dialect = if plain { Dialect::Plain } else { wire };
+        if self.dialects.allow(dialect) { Ok(dialect) } else { Err(Refusal::Dialect(dialect)) }
+    }
+
+    /// Whether a device with this id may log in.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.is_expected(id) || self.allow.iter().any(|pattern| pattern.matches(id))
+    }
+
+    pub(crate) fn is_expected(&self, id: &str) -> bool {
+        self.expected.contains(id)
+    }
+}

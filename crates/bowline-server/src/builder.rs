@@ -1,0 +1,193 @@
+//! How a server is set up.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_link::Limits;
+use bowline_proto::legacy::Pace;
+
+use crate::{Admission, Device, Server, Sessions};
+
+/// Settings of a [`Server`]. The defaults suit some thousand boards on a LAN.
+#[derive(Clone)]
+pub struct Builder {
+    pub(crate) listen: Vec<(SocketAddr, bool)>,
+    pub(crate) admission: Admission,
+    pub(crate) timeout: Duration,
+    pub(crate) login_timeout: Duration,
+    pub(crate) expiry: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) pace: Option<Pace>,
+    pub(crate) settle: Duration,
+    pub(crate) max_devices: usize,
+    pub(crate) max_links: usize,
+    pub(crate) max_logins: usize,
+    pub(crate) on_device: Option<Arc<dyn Fn(Device) + Send + Sync>>,
+    pub(crate) sessions: Sessions,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("listen", &self.listen).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The caller gave no address.
+    #[error("there is no address to listen on: give at least one")]
+    NoAddress,
+    /// An expected id is not one.
+    #[error("the expected id {id:?} cannot log in: {error}")]
+    Id {
+        /// The id.
+        id: String,
+        /// What is wrong with it.
+        error: bowline_proto::IdError,
+    },
+    /// The timeout is too short to tell a slow board from a dead one.
+    #[error("the timeout of {0:?} is too short: boards answer within some hundred milliseconds, use 1 s or more")]
+    Timeout(Duration),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Builder {
+            listen: Vec::new(),
+            admission: Admission::open(),
+            timeout: Duration::from_secs(3),
+            login_timeout: Duration::from_secs(5),
+            expiry: Duration::from_secs(3600),
+            limits: Limits::default(),
+            pace: None,
+            settle: Duration::from_millis(200),
+            max_devices: 20_000,
+            max_links: 20_000,
+            max_logins: 1024,
+            on_device: None,
+            sessions: Sessions::default(),
+        }
+    }
+
+    /// Listens on `address`, too. Port 0 lets the system choose; see [`Server::addresses`].
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen.push((address, false));
+        self
+    }
+
+    /// Listens on `address` for devices that speak plain lines.
+    #[must_use]
+    pub fn listen_plain(mut self, address: SocketAddr) -> Self {
+        self.listen.push((address, true));
+        self
+    }
+
+    /// Who may log in. Default: everyone.
+    #[must_use]
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
+    }
+
+    /// The timeout that boards are configured with (1 to 5 s in the field). Default: 3 s. A link is
+    /// lost after one and a half of it without a byte, a keepalive goes every quarter of it.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long a connection may take to log in. Default: 5 s.
+    #[must_use]
+    pub fn login_timeout(mut self, timeout: Duration) -> Self {
+        self.login_timeout = timeout;
+        self
+    }
+
+    /// How long a temporary device is remembered after its link has ended. Default: an hour.
+    #[must_use]
+    pub fn expiry(mut self, expiry: Duration) -> Self {
+        self.expiry = expiry;
+        self
+    }
+
+    /// What each device may hold.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How fast messages may go to a device. Default: 4 at once, then one every 50 ms, which the
+    /// smallest boards can take.
+    #[must_use]
+    pub fn pace(mut self, pace: Pace) -> Self {
+        self.pace = Some(pace);
+        self
+    }
+
+    /// Pause between a device's login and the first message to it. Default: 200 ms.
+    #[must_use]
+    pub fn settle(mut self, settle: Duration) -> Self {
+        self.settle = settle;
+        self
+    }
+
+    /// Most devices known at a time. Default: 20,000.
+    #[must_use]
+    pub fn max_devices(mut self, count: usize) -> Self {
+        self.max_devices = count.max(1);
+        self
+    }
+
+    /// Most links at a time; beyond it, accepting pauses. Default: 20,000.
+    #[must_use]
+    pub fn max_links(mut self, count: usize) -> Self {
+        self.max_links = count.clamp(1, 1_000_000);
+        self
+    }
+
+    /// Most connections that have not logged in; beyond it, the oldest goes. Default: 1,024.
+    #[must_use]
+    pub fn max_logins(mut self, count: usize) -> Self {
+        self.max_logins = count.clamp(1, 1_000_000);
+        self
+    }
+
+    /// Called for each device when it connects for the first time. Must not block: spawn a task.
+    #[must_use]
+    pub fn on_device(mut self, callback: impl Fn(Device) + Send + Sync + 'static) -> Self {
+        self.on_device = Some(Arc::new(callback));
+        self
+    }
+
+    /// Goes on with the devices of a server that was shut down. [`Builder::on_device`] is not called
+    /// for them again: handles to them stay valid.
+    #[must_use]
+    pub fn sessions(mut self, sessions: Sessions) -> Self {
+        self.sessions = sessions;
+        self
+    }
+
+    /// Starts the server. It runs until [`Server::shutdown`], or until its last handle is dropped.
+    ///
+    /// # Errors
+    /// If a setting makes no sense or an address cannot be listened on. Nothing runs then.
+    pub async fn start(self) -> Result<Server, StartError> {
+        Server::start(self).await
+    }
+}

@@ -1,0 +1,38 @@
+//! Bowline's server as a library: one port for all dialects, and devices that outlive their links.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = bowline_server::Server::builder().listen("127.0.0.1:9999".parse()?).start().await?;
+//! let kitchen = server.device("kitchen").await?; // waits until it is there
+//! kitchen.send(r#"{"led": 1}"#).await?; // returns when the board has acknowledged it
+//! let answer = kitchen.recv().await?;
+//! println!("{:?}", answer.text());
+//! # Ok(()) }
+//! ```
+//!
+//! A [`Device`] is known by its id. It keeps its queues while it is away; [`Device::send`] waits for
+//! it, however many links that takes. Everything is in memory: what is queued here does not survive
+//! this process. What is not acknowledged is still with the board and comes again.
+
+mod admission;
+mod builder;
+mod device;
+mod listener;
+mod lobby;
+mod login;
+mod registry;
+mod server;
+mod stats;
+
+pub use admission::{Admission, Dialects};
+pub use builder::{Builder, StartError};
+pub use device::Device;
+pub use server::{Server, Sessions, UnknownDevice};
+pub use stats::Stats;
+
+pub use bowline_link::{
+    DeadLetter, DownReason, Ledger, Limits, LinkState, Message, MessageError, RecvError, Send, SendError, Status,
+    StatusWatch,
+};
+pub use bowline_proto::Dialect;
+pub use bowline_proto::legacy::Pace;

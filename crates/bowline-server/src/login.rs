@@ -1,0 +1,111 @@
+//! Reading the login line of a connection.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use bowline_proto::Dialect;
+use bowline_proto::wire::login::{self, Login, LoginError, Opening};
+use tokio::net::TcpStream;
+
+use crate::stats::{Counter, Counters};
+
+/// Why a connection was refused before it was a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("no login line came within the login timeout")]
+    Timeout,
+    #[error("it was closed before it logged in")]
+    Closed,
+    #[error("it made room for newer connections before it logged in")]
+    Evicted,
+    #[error("its first line is longer than the {} bytes of a login", login::MAX_LINE)]
+    TooLong,
+    #[error("it speaks Bowline's native protocol, which this version does not: use dialect H or U")]
+    Native,
+    #[error("{0}")]
+    Login(LoginError),
+    #[error("its id is neither expected nor allowed: add it to the configuration if it is yours")]
+    UnknownId,
+    #[error("it speaks dialect {0}, which is switched off here")]
+    Dialect(Dialect),
+    #[error("as many devices are known as may be: raise the limit, or let temporary ones expire sooner")]
+    TooManyDevices,
+}
+
+impl Refusal {
+    pub(crate) fn counter(self, counters: &Counters) -> &Counter {
+        match self {
+            Refusal::Timeout => &counters.refused_timeout,
+            Refusal::Closed => &counters.refused_closed,
+            Refusal::Evicted => &counters.refused_evicted,
+            Refusal::TooLong => &counters.refused_too_long,
+            Refusal::Native => &counters.refused_native,
+            Refusal::Login(LoginError::Http) => &counters.refused_http,
+            Refusal::Login(_) => &counters.refused_malformed,
+            Refusal::UnknownId => &counters.refused_unknown_id,
+            Refusal::Dialect(_) => &counters.refused_dialect,
+            Refusal::TooManyDevices => &counters.refused_too_many_devices,
+        }
+    }
+}
+
+/// A login as it came, and what came behind it.
+#[derive(Debug)]
+pub(crate) struct FirstLine {
+    pub(crate) dialect: Dialect,
+    pub(crate) id: Box<str>,
+    /// Bytes behind the login line. They belong to the link.
+    pub(crate) rest: Vec<u8>,
+}
+
+/// Reads the login line. Takes no more than this one buffer, whatever is sent.
+pub(crate) async fn read(stream: &TcpStream) -> Result<FirstLine, Refusal> {
+    let mut buffer = [0; 512];
+    let mut len = 0;
+    loop {
+        stream.readable().await.map_err(|_| Refusal::Closed)?;
+        match stream.try_read(&mut buffer[len..]) {
+            Ok(0) => return Err(Refusal::Closed),
+            Ok(count) => len += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => return Err(Refusal::Closed),
+        }
+        if Opening::of(buffer[0]) == Opening::Native {
+            return Err(Refusal::Native);
+        }
+        let received = &buffer[..len];
+        let end = received.iter().position(|&byte| byte == b'\n');
+        match end {
+            Some(end) if end <= login::MAX_LINE => {
+                let login = Login::parse(&received[..end]).map_err(Refusal::Login)?;
+                return Ok(FirstLine {
+                    dialect: login.dialect,
+                    id: login.id.as_str().into(),
+                    rest: received[end + 1..].to_vec(),
+                });
+            }
+            None if len <= login::MAX_LINE => {}
+            _ => return Err(Refusal::TooLong),
+        }
+    }
+}
+
+/// Remembers who was refused, so that each peer is logged once.
+#[derive(Debug, Default)]
+pub(crate) struct Refused(Mutex<HashSet<IpAddr>>);
+
+impl Refused {
+    const REMEMBERED: usize = 1024;
+
+    /// Whether this is the first refusal of this peer, as far as is remembered.
+    pub(crate) fn is_first(&self, peer: IpAddr) -> bool {
+        // Nothing panics while it holds the lock.
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if peers.len() >= Self::REMEMBERED {
+            peers.clear();
+        }
+        peers.insert(peer)
+    }
+}

@@ -1,0 +1,269 @@
+//! The server.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bowline_proto::legacy::Config;
+use bowline_proto::{DeviceId, Side};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::admission::Gate;
+use crate::lobby::Lobby;
+use crate::login::Refused;
+use crate::registry::Registry;
+use crate::stats::Counters;
+use crate::{Builder, Device, StartError, Stats, listener};
+
+/// A running server. Cheap to clone; stops when the last handle is dropped.
+#[derive(Debug, Clone)]
+pub struct Server(Arc<Running>);
+
+/// What the server's handles share.
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the server's tasks share.
+pub(crate) struct Shared {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) gate: Gate,
+    pub(crate) lobby: Arc<Lobby>,
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) counters: Counters,
+    pub(crate) refused: Refused,
+    /// A connection has ended.
+    pub(crate) ended: Notify,
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) config: Config,
+    pub(crate) login_timeout: Duration,
+    pub(crate) on_device: Option<Arc<dyn Fn(Device) + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// The devices of a server that was shut down, for [`Builder::sessions`] of the next one.
+#[derive(Debug, Clone, Default)]
+pub struct Sessions(HashMap<Arc<str>, (Device, bool)>);
+
+impl Sessions {
+    /// Closes all devices: whoever waits for one gets an error.
+    pub fn close(self) {
+        for (device, _) in self.0.into_values() {
+            device.endpoint.close();
+        }
+    }
+
+    /// The devices.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.0.values().map(|(device, _)| device)
+    }
+}
+
+/// The device may not log in, so that waiting for it is in vain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no device with the id {id:?} may log in here: it is neither expected nor allowed")]
+pub struct UnknownDevice {
+    /// The id.
+    pub id: String,
+}
+
+impl Server {
+    /// Settings for a new server.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) async fn start(builder: Builder) -> Result<Self, StartError> {
+        if builder.listen.is_empty() {
+            return Err(StartError::NoAddress);
+        }
+        if builder.timeout < Duration::from_millis(100) {
+            return Err(StartError::Timeout(builder.timeout));
+        }
+        for id in &builder.admission.expected {
+            DeviceId::new(id).map_err(|error| StartError::Id { id: id.clone(), error })?;
+        }
+        let mut listeners = Vec::new();
+        for (address, plain) in builder.listen {
+            let listener = listen(address).map_err(|error| StartError::Listen { address, error })?;
+            listeners.push((listener, plain));
+        }
+        let addresses = listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
+
+        let registry = Registry::new(builder.max_devices, builder.limits, builder.sessions.0);
+        for device in registry.all() {
+            device.endpoint.resume();
+        }
+        for id in &builder.admission.expected {
+            registry.expect(id);
+        }
+        let shared = Arc::new(Shared {
+            registry,
+            gate: Gate::new(&builder.admission),
+            lobby: Lobby::new(builder.max_logins),
+            permits: Arc::new(Semaphore::new(builder.max_links + builder.max_logins)),
+            counters: Counters::default(),
+            refused: Refused::default(),
+            ended: Notify::new(),
+            stop: watch::Sender::new(false),
+            config: config(builder.timeout, builder.settle, builder.pace),
+            login_timeout: builder.login_timeout,
+            on_device: builder.on_device,
+        });
+        let mut tasks: Vec<_> = listeners
+            .into_iter()
+            .map(|(listener, plain)| {
+                tokio::spawn(listener::run(Arc::clone(&shared), listener, plain, shared.stop.subscribe()))
+            })
+            .collect();
+        tasks.push(tokio::spawn(expire(Arc::clone(&shared), builder.expiry, shared.stop.subscribe())));
+        Ok(Server(Arc::new(Running { shared, addresses, tasks: Mutex::new(tasks) })))
+    }
+
+    /// The addresses listened on, in the order they were given, with the ports the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.0.addresses
+    }
+
+    /// Waits until the device with this id is connected. Cancel-safe.
+    ///
+    /// # Errors
+    /// If no such device may log in.
+    pub async fn device(&self, id: &str) -> Result<Device, UnknownDevice> {
+        self.may_log_in(id)?;
+        loop {
+            let device = self.0.shared.registry.known(id).await;
+            // It may expire while we wait, and then come back as another one.
+            if device.connected().await.is_ok() {
+                return Ok(device);
+            }
+        }
+    }
+
+    /// Waits until all of these devices are connected. Cancel-safe.
+    ///
+    /// # Errors
+    /// If one of them may not log in.
+    pub async fn wait_all(&self, ids: &[&str]) -> Result<Vec<Device>, UnknownDevice> {
+        for id in ids {
+            self.may_log_in(id)?;
+        }
+        let mut devices = Vec::with_capacity(ids.len());
+        for id in ids {
+            devices.push(self.device(id).await?);
+        }
+        Ok(devices)
+    }
+
+    /// The device with this id, whether it has ever connected or not. It is persistent from now on,
+    /// so that messages can be queued for it.
+    ///
+    /// # Errors
+    /// If no such device may log in.
+    pub fn expect(&self, id: &str) -> Result<Device, UnknownDevice> {
+        self.may_log_in(id)?;
+        Ok(self.0.shared.registry.expect(id))
+    }
+
+    /// The device with this id, if it is known.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<Device> {
+        self.0.shared.registry.get(id)
+    }
+
+    /// All devices known, in no particular order.
+    #[must_use]
+    pub fn devices(&self) -> Vec<Device> {
+        self.0.shared.registry.all()
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.shared.counters.read()
+    }
+
+    /// Stops accepting connections and messages, gives what is queued `drain` to reach its devices,
+    /// then ends all links. Messages that were not accepted are still with their devices.
+    ///
+    /// Returns the devices, for the next server or to be closed. A second call returns none.
+    pub async fn shutdown(&self, drain: Duration) -> Sessions {
+        let shared = &self.0.shared;
+        shared.stop.send_replace(true);
+        let deadline = Instant::now() + drain;
+        for device in shared.registry.all() {
+            device.endpoint.drain();
+        }
+        // Nothing panics while it holds the lock.
+        let tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for mut task in tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+                // Aborted or finished meanwhile: either way it is over.
+                let _ = task.await;
+            }
+        }
+        Sessions(shared.registry.take())
+    }
+
+    fn may_log_in(&self, id: &str) -> Result<(), UnknownDevice> {
+        let known = DeviceId::new(id).is_ok() && self.0.shared.gate.knows(id);
+        if known { Ok(()) } else { Err(UnknownDevice { id: id.to_owned() }) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for task in self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
+    }
+}
+
+fn config(timeout: Duration, settle: Duration, pace: Option<bowline_proto::legacy::Pace>) -> Config {
+    use bowline_proto::time::Duration as Span;
+    let span = |duration: Duration| Span::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    let config = Config::new(Side::Server, span(timeout));
+    Config { settle: span(settle), pace: pace.unwrap_or(config.pace), ..config }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restarted server must not wait for its old connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    // All devices come back at once after a restart.
+    socket.listen(4096)
+}
+
+/// Forgets temporary devices that stay away.
+async fn expire(shared: Arc<Shared>, expiry: Duration, mut stop: watch::Receiver<bool>) {
+    let period = (expiry / 10).clamp(Duration::from_millis(50), Duration::from_secs(60));
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(period) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        for device in shared.registry.expire(expiry) {
+            let unsent = device.ledger().unsent as u64;
+            shared.counters.expired_devices.one();
+            shared.counters.expired_messages.add(unsent);
+            tracing::info!(device = %device.id(), unsent, "forgotten: away for longer than the expiry");
+            device.endpoint.close();
+        }
+    }
+}

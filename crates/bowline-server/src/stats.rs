@@ -1,0 +1,85 @@
+//! What a server counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! stats {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts since the server started. Nothing is refused without being counted here or in a
+        /// device's [`Ledger`](crate::Ledger).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        /// [`Stats`] while they are counted.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Stats {
+                Stats { $($name: self.$name.0.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl Stats {
+            /// Names and values, in the order of documentation.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+stats! {
+    /// Connections accepted.
+    connections,
+    /// Logins that made a link.
+    logins,
+    /// Links that were up when a newer login of the same device replaced them.
+    takeovers,
+    /// Takeovers from another address than the link before: on an open network an impostor looks like this.
+    takeovers_from_elsewhere,
+    /// Refused: no login line within the login timeout.
+    refused_timeout,
+    /// Refused: closed before a login line was complete.
+    refused_closed,
+    /// Refused: made room for newer connections before it logged in.
+    refused_evicted,
+    /// Refused: a first line longer than a login can be.
+    refused_too_long,
+    /// Refused: an empty line, or one that is no device id.
+    refused_malformed,
+    /// Refused: an HTTP request.
+    refused_http,
+    /// Refused: the native protocol, which this version does not speak.
+    refused_native,
+    /// Refused: an id that is neither expected nor allowed.
+    refused_unknown_id,
+    /// Refused: a dialect that is switched off.
+    refused_dialect,
+    /// Refused: as many devices are known as may be.
+    refused_too_many_devices,
+    /// Times accepting paused for want of file descriptors or memory.
+    accept_pauses,
+    /// Temporary devices forgotten.
+    expired_devices,
+    /// Messages that were queued for devices when those were forgotten.
+    expired_messages,
+}
+
+/// One count.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn one(&self) {
+        self.add(1);
+    }
+}

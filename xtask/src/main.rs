@@ -1,0 +1,71 @@
+//! The project's own commands, started as `cargo xtask …`.
+//!
+//! This file is the command line only. What a command does is a list of [`steps`]: the checks of
+//! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the proof that the
+//! core runs without an operating system in [`bare_metal`].
+
+mod apt;
+mod bare_metal;
+mod checks;
+mod command;
+mod peers;
+mod steps;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::steps::Context;
+
+/// Checks Bowline and prepares what its tests need.
+///
+/// Every command may be run again at any time. What it installs goes into `target/` and is found
+/// there the next time. A check that cannot be made on this machine is skipped and named in the
+/// summary; where the environment variable CI is set, it fails instead.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum Task {
+    /// Run before every commit: compiler version, formatting, clippy, peers, doc tests, all tests.
+    ///
+    /// Stops at the first step that fails and says what to do about it. The tests run under
+    /// cargo-nextest where that is installed, under `cargo test` otherwise.
+    Test,
+
+    /// Install the programs the tests talk to (a MicroPython for the device library).
+    ///
+    /// MicroPython goes into a Python environment of its own, `target/peers/venv`. To test with
+    /// another one, set BOWLINE_MICROPYTHON to its path: nothing is installed then.
+    Peers,
+
+    /// Prove that the core is `no_std`: build it for a microcontroller, check its dependencies.
+    ///
+    /// Needs Debian's package tools; the cross-compiler (about 140 MB to load, 850 MB unpacked)
+    /// goes into `target/toolchains` and changes nothing on the system.
+    BareMetal,
+
+    /// Everything CI runs: `test`, `bare-metal` and a release build of the binary `bowline`.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let (name, steps) = match Cli::parse().task {
+        Task::Test => ("test", checks::test_steps()),
+        Task::Peers => ("peers", vec![peers::STEP]),
+        Task::BareMetal => ("bare-metal", bare_metal::STEPS.to_vec()),
+        Task::Ci => ("ci", checks::ci_steps()),
+    };
+    let mut context = match Context::new() {
+        Ok(context) => context,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    steps::run(name, &steps, &mut context)
+}
