@@ -165,12 +165,12 @@ impl Outbox {
         self.writing.back().map(|entry| &entry.message)
     }
 
-    /// The link has written everything it was given, the head too if that is `in_flight`.
-    pub(crate) fn written(&mut self, in_flight: bool) {
+    /// The link has written everything it was given, the `head` too if that was among it.
+    pub(crate) fn written(&mut self, head: bool) {
         for mut entry in self.writing.drain(..) {
             entry.wake();
         }
-        if let Some(entry) = self.qos.front_mut().filter(|entry| in_flight && entry.upgraded) {
+        if let Some(entry) = self.qos.front_mut().filter(|entry| head && entry.upgraded) {
             entry.wake();
             // Told: `poll` takes it from here.
             entry.caller = Caller::Gone;

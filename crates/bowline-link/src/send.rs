@@ -1,7 +1,7 @@
 //! The future of a message on its way.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use crate::outbox::Ticket;
 use crate::{Endpoint, Message, SendError};
@@ -36,15 +36,17 @@ impl Future for Send<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let State::New { message, qos } = std::mem::replace(&mut this.state, State::Done) {
-            this.state = State::Queued(this.endpoint.enqueue(message, qos)?);
-        }
-        let State::Queued(ticket) = this.state else {
-            return Poll::Ready(Err(SendError::Closed));
+        let ticket = match std::mem::replace(&mut this.state, State::Done) {
+            State::New { message, qos } => this.endpoint.enqueue(message, qos)?,
+            State::Queued(ticket) => ticket,
+            // Polled after it was ready, which a future need not answer.
+            State::Done => return Poll::Pending,
         };
-        let result = ready!(this.endpoint.poll_sent(ticket, context.waker()));
-        this.state = State::Done;
-        Poll::Ready(result)
+        let sent = this.endpoint.poll_sent(ticket, context.waker());
+        if sent.is_pending() {
+            this.state = State::Queued(ticket);
+        }
+        sent
     }
 }
 

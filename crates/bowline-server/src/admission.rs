@@ -56,18 +56,36 @@ impl Admission {
     }
 }
 
+/// A pattern of device ids: `*` stands for any text, `?` for one character.
+#[derive(Debug, Clone)]
+pub struct IdPattern(WildMatch);
+
+impl IdPattern {
+    /// Every text is a pattern.
+    #[must_use]
+    pub fn new(pattern: &str) -> Self {
+        IdPattern(WildMatch::new(pattern))
+    }
+
+    /// Whether the pattern fits the whole of `id`.
+    #[must_use]
+    pub fn matches(&self, id: &str) -> bool {
+        self.0.matches(id)
+    }
+}
+
 /// [`Admission`], ready to be asked.
 #[derive(Debug)]
 pub(crate) struct Gate {
     expected: std::collections::HashSet<String>,
-    allow: Vec<WildMatch>,
-    plain: Vec<WildMatch>,
+    allow: Vec<IdPattern>,
+    plain: Vec<IdPattern>,
     dialects: Dialects,
 }
 
 impl Gate {
     pub(crate) fn new(admission: &Admission) -> Self {
-        let patterns = |list: &[String]| list.iter().map(|pattern| WildMatch::new(pattern)).collect();
+        let patterns = |list: &[String]| list.iter().map(|pattern| IdPattern::new(pattern)).collect();
         Gate {
             expected: admission.expected.iter().cloned().collect(),
             allow: patterns(&admission.allow),

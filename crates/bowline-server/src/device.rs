@@ -91,6 +91,12 @@ impl Device {
         self.endpoint.bury(message, reason);
     }
 
+    /// Whether the device was closed or has expired: nothing will come from it any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.endpoint.is_closed()
+    }
+
     /// Waits until the device is connected.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ mod registry;
 mod server;
 mod stats;
 
-pub use admission::{Admission, Dialects};
+pub use admission::{Admission, Dialects, IdPattern};
 pub use builder::{Builder, StartError};
 pub use device::Device;
 pub use server::{Server, Sessions, UnknownDevice};
@@ -36,3 +36,4 @@ pub use bowline_link::{
 };
 pub use bowline_proto::Dialect;
 pub use bowline_proto::legacy::Pace;
+pub use bowline_proto::time::Duration as Span;

@@ -127,8 +127,18 @@ async fn connection(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, p
     {
         callback(device.clone());
     }
+    let before = device.ledger().session;
     let drive = Drive { stream, peer, dialect, config: shared.config, login: None, early: rest };
     let reason = device.endpoint.drive(drive).await;
+    let counted = device.ledger().session;
+    let unread = (counted.malformed - before.malformed) + (counted.undecodable - before.undecodable);
+    if unread > 0 {
+        tracing::warn!(
+            device = %id, %peer,
+            "{unread} lines could not be read as dialect {dialect} and are kept as dead letters; \
+             a device that sends plain lines has to be configured as one"
+        );
+    }
     match reason {
         DownReason::PeerClosed | DownReason::Shutdown => {
             tracing::info!(device = %id, %peer, "link down: {reason}");

@@ -214,6 +214,10 @@ impl Link {
     /// transport is connected. Takes the session away from the link before.
     #[must_use]
     pub fn open(session: &mut Session, dialect: Dialect, config: Config, now: Instant) -> Self {
+        // Of zero length, these would make a drain endless.
+        let at_least = Duration::from_millis(1);
+        let config =
+            Config { keepalive: config.keepalive.max(at_least), resend: config.resend.max(at_least), ..config };
         let generation = session.start_link(dialect);
         let side = session.side();
         let mut timers = Timers::default();
@@ -243,7 +247,7 @@ impl Link {
             malformed: 0,
             queue: Queue::default(),
             must_resend: session.in_flight().is_some(),
-            undrained: Some(now),
+            undrained: None,
         }
     }
 
@@ -272,7 +276,7 @@ impl Link {
             return;
         }
         self.timers.set(Timer::Silence, now + self.config.silence);
-        if matches!(self.phase, Phase::FirstByte | Phase::Login) {
+        if self.phase == Phase::FirstByte {
             self.phase = Phase::Open;
         }
     }
@@ -500,7 +504,7 @@ impl Link {
         match self.bucket.ready(now, spare) {
             Ok(()) => true,
             Err(at) => {
-                self.timers.set(Timer::Pace, at);
+                self.timers.set_earlier(Timer::Pace, at);
                 false
             }
         }

@@ -3,7 +3,7 @@
 use crate::wire::MessageId;
 
 /// Most messages remembered: on U a sender may have several unacknowledged at once.
-pub(super) const DEPTH: usize = 16;
+pub(super) const DEPTH: usize = 32;
 
 /// The last accepted messages that their sender may send again, newest last.
 ///
@@ -36,6 +36,10 @@ impl Recent {
 
     pub(super) fn contains(&self, id: MessageId, digest: u64) -> bool {
         self.entries[..self.len].contains(&Entry { id, digest })
+    }
+
+    pub(super) fn contains_id(&self, id: MessageId) -> bool {
+        self.entries[..self.len].iter().any(|entry| entry.id == id)
     }
 
     /// Whether this was the last one accepted.

@@ -12,7 +12,7 @@ const PENDING: usize = 16;
 /// id 128 steps later, and an acknowledgement must never fit two messages.
 const BESIDE: u8 = 32;
 
-/// One device's side of the conversation, across links. About 500 bytes.
+/// One device's side of the conversation, across links. About a kilobyte.
 #[derive(Debug, Clone)]
 pub struct Session {
     side: Side,
@@ -34,6 +34,8 @@ struct Tx {
     in_flight: Option<MessageId>,
     /// Best-effort messages sent since the one in flight.
     beside: u8,
+    /// Messages sent on this link since the last one known to have arrived.
+    unseen: u8,
 }
 
 /// The receiving half.
@@ -93,7 +95,7 @@ impl Session {
             side,
             dialect: None,
             generation: Generation(0),
-            tx: Tx { next: MessageId::FIRST, in_flight: None, beside: 0 },
+            tx: Tx { next: MessageId::FIRST, in_flight: None, beside: 0, unseen: 0 },
             rx: Rx { recent: Recent::new(1), pending: [None; PENDING], serial: 0, epoch: 0 },
             counters: Counters {
                 accepted: 0,
@@ -147,9 +149,10 @@ impl Session {
     /// another dialect than before is another program: its ids mean nothing any more, and ours start anew.
     pub(super) fn start_link(&mut self, dialect: Dialect) -> Generation {
         self.generation = Generation(self.generation.0.wrapping_add(1));
+        self.tx.unseen = 0;
         if self.dialect != Some(dialect) {
             self.dialect = Some(dialect);
-            self.tx = Tx { next: MessageId::FIRST, in_flight: None, beside: 0 };
+            self.tx = Tx { next: MessageId::FIRST, in_flight: None, beside: 0, unseen: 0 };
             // A device on H has one message in flight. Servers of the reference may have several, and
             // so may devices on U.
             let depth = if dialect == Dialect::Headers && self.side == Side::Server { 1 } else { recent::DEPTH };
@@ -194,13 +197,23 @@ impl Session {
     /// Whether a best-effort message may go now, as far as ids are concerned.
     pub(super) fn may_send_best_effort(&self) -> bool {
         match self.tx.in_flight {
-            None => !self.is_fresh(),
+            None => !self.is_fresh() && !self.too_many_unseen(),
             // The peer must have seen id 0 before any other.
-            Some(id) => !id.is_first() && self.tx.beside < BESIDE,
+            Some(id) => !id.is_first() && self.tx.beside < self.max_beside(),
         }
     }
 
+    fn max_beside(&self) -> u8 {
+        // On U the receiver acknowledges, and remembers, best effort too.
+        if self.dialect == Some(Dialect::Upstream) { (recent::DEPTH - PENDING) as u8 - 1 } else { BESIDE }
+    }
+
+    fn too_many_unseen(&self) -> bool {
+        self.dialect == Some(Dialect::Upstream) && self.tx.unseen >= 128
+    }
+
     fn take_id(&mut self) -> MessageId {
+        self.tx.unseen = self.tx.unseen.saturating_add(1);
         let id = self.tx.next;
         self.tx.next = id.next();
         id
@@ -209,6 +222,8 @@ impl Session {
     /// Whether `id` acknowledges the message in flight, which then no longer is. An acknowledgement
     /// of anything else is counted and changes nothing.
     pub(super) fn acked(&mut self, id: MessageId) -> bool {
+        let since = (u16::from(self.tx.next.number()) + 254 - u16::from(id.number())) % 255;
+        self.tx.unseen = self.tx.unseen.min(since as u8);
         if self.tx.in_flight != Some(id) {
             self.counters.stray_acks += 1;
             return false;
@@ -257,6 +272,7 @@ impl Session {
             self.counters.refused += 1;
             return Verdict::NoRoom;
         };
+        self.rx.recent.forget_far_from(id);
         let serial = self.rx.serial;
         self.rx.serial = serial.wrapping_add(1);
         *slot = Some(Pending { serial, id, digest, epoch: self.rx.epoch, owed_to: self.generation });
@@ -264,15 +280,17 @@ impl Session {
     }
 
     fn was_accepted(&mut self, id: MessageId, digest: u64, before: Arrivals) -> bool {
-        if !id.is_first() {
+        if !id.is_first() || (before.any && !before.first) {
+            // Behind another id on its link, 0 cannot be the first message of a process either.
             return self.rx.recent.contains(id, digest);
         }
         if before.first {
-            return true;
+            // Not if it was refused: then it is new again.
+            return self.rx.recent.contains_id(id);
         }
         // After a login, 0 is a resend if and only if nothing was accepted after the last 0, and then
         // a rebooted device's first message looks the same: the bytes decide.
-        let resend = self.rx.recent.ends_with(id, digest) && !before.any;
+        let resend = self.rx.recent.ends_with(id, digest);
         if resend {
             self.counters.ambiguous += 1;
         }
@@ -297,7 +315,6 @@ impl Session {
         self.counters.accepted += 1;
         let pending = self.take_pending(ticket)?;
         if pending.epoch == self.rx.epoch {
-            self.rx.recent.forget_far_from(pending.id);
             self.rx.recent.push(pending.id, pending.digest);
         }
         (pending.owed_to == self.generation).then_some(pending.id)

@@ -30,6 +30,12 @@ impl Timers {
         self.0[timer as usize] = Some(at);
     }
 
+    /// Sets the timer unless it is due earlier anyway.
+    pub(super) fn set_earlier(&mut self, timer: Timer, at: Instant) {
+        let slot = &mut self.0[timer as usize];
+        *slot = Some(slot.map_or(at, |old| old.min(at)));
+    }
+
     pub(super) fn stop(&mut self, timer: Timer) {
         self.0[timer as usize] = None;
     }

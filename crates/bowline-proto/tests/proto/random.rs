@@ -1,0 +1,286 @@
+//! Random conversations over a bad network, and the checker of what was promised.
+//!
+//! Every failure prints its seed; `BOWLINE_SEED=<seed>` replays it alone and prints what happens,
+//! `BOWLINE_SEEDS=<count>` tries more of them.
+
+use std::collections::HashMap;
+use std::ops::AddAssign;
+
+use bowline_proto::legacy::Config;
+use bowline_proto::time::Instant;
+use bowline_proto::{Dialect, Side};
+
+use crate::node::Node;
+use crate::rng::Rng;
+use crate::world::{TIMEOUT, World};
+
+/// Seeds of each test, unless told otherwise.
+const SEEDS: u64 = 400;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Payloads {
+    /// Every message differs from all others.
+    Unique,
+    /// Qos messages are "on" and "off": only ids tell a resend from the next message.
+    Alike,
+}
+
+#[test]
+fn exactly_once_on_h() {
+    for_each_seed("H", |seed, verbose| Run::new(seed, verbose, Dialect::Headers, Payloads::Unique).goes());
+}
+
+#[test]
+fn exactly_once_on_u() {
+    for_each_seed("U", |seed, verbose| Run::new(seed, verbose, Dialect::Upstream, Payloads::Unique).goes());
+}
+
+#[test]
+fn exactly_once_on_h_with_messages_all_alike() {
+    for_each_seed("H, alike", |seed, verbose| Run::new(seed, verbose, Dialect::Headers, Payloads::Alike).goes());
+}
+
+#[test]
+fn exactly_once_on_u_with_messages_all_alike() {
+    for_each_seed("U, alike", |seed, verbose| Run::new(seed, verbose, Dialect::Upstream, Payloads::Alike).goes());
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_device_reboots() {
+    for_each_seed("reboots", |seed, verbose| {
+        let dialect = if seed % 2 == 0 { Dialect::Headers } else { Dialect::Upstream };
+        Run { reboots: true, ..Run::new(seed, verbose, dialect, Payloads::Unique) }.goes()
+    });
+}
+
+/// Runs the seeds that the environment asks for, and says which one failed.
+fn for_each_seed(name: &str, run: impl Fn(u64, bool) -> Trouble) {
+    struct Report<'a>(&'a str, u64);
+    impl Drop for Report<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                let Report(name, seed) = self;
+                eprintln!("{name}: seed {seed} failed; BOWLINE_SEED={seed} replays it");
+            }
+        }
+    }
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let one = number("BOWLINE_SEED");
+    let (from, to) = match one {
+        Some(seed) => (seed, seed + 1),
+        None => (0, number("BOWLINE_SEEDS").unwrap_or(SEEDS)),
+    };
+    let mut trouble = Trouble::default();
+    for seed in from..to {
+        let report = Report(name, seed);
+        trouble += run(seed, one.is_some());
+        drop(report);
+    }
+    // A world in which nothing goes wrong proves nothing.
+    let Trouble { resent, duplicates, refused, late, taken_over } = trouble;
+    let least = [resent, duplicates, refused, late, taken_over].into_iter().min();
+    assert!(one.is_some() || least >= Some((to - from) / 4), "{name}: too little trouble: {trouble:?}");
+}
+
+/// What has gone wrong, so that the engine had to do something about it.
+#[derive(Debug, Default, Clone, Copy)]
+struct Trouble {
+    resent: u64,
+    duplicates: u64,
+    refused: u64,
+    /// Messages accepted some time after they came.
+    late: u64,
+    /// Links that took over from one that was still open.
+    taken_over: u64,
+}
+
+impl AddAssign for Trouble {
+    fn add_assign(&mut self, other: Trouble) {
+        self.resent += other.resent;
+        self.duplicates += other.duplicates;
+        self.refused += other.refused;
+        self.late += other.late;
+        self.taken_over += other.taken_over;
+    }
+}
+
+/// One random conversation.
+struct Run {
+    world: World,
+    payloads: Payloads,
+    reboots: bool,
+    /// Numbers messages, so that they differ.
+    serial: u64,
+    /// Qos messages accepted for sending, by sender's life: the server has one.
+    from_server: Vec<String>,
+    from_device: Vec<Vec<String>>,
+    /// What the device was before each reboot.
+    lives: Vec<Node>,
+}
+
+impl Run {
+    fn new(seed: u64, verbose: bool, dialect: Dialect, payloads: Payloads) -> Self {
+        let world = World::new(dialect, Rng::new(seed), verbose);
+        Run {
+            world,
+            payloads,
+            reboots: false,
+            serial: 0,
+            from_server: vec![],
+            from_device: vec![vec![]],
+            lives: vec![],
+        }
+    }
+
+    fn goes(mut self) -> Trouble {
+        let start = self.world.now;
+        let calm = start + self.world.rng.millis(2_000, 15_000);
+        let (mut next_fault, mut next_work) = (start, start);
+        while self.world.now < calm {
+            let next = self.world.next_event().min(next_fault).min(next_work).min(calm);
+            self.world.moves_to(next);
+            if next_work <= next {
+                self.works();
+                next_work = next + self.world.rng.millis(1, 400);
+            }
+            if next_fault <= next {
+                self.fails();
+                next_fault = next + self.world.rng.millis(10, 2_500);
+            }
+        }
+        self.world.calms_down();
+        let end = calm + TIMEOUT.scaled(3, 1);
+        while self.world.now < end && !self.is_done() {
+            let next = self.world.next_event().min(end);
+            self.world.moves_to(next);
+        }
+        self.check(end);
+        self.trouble()
+    }
+
+    fn trouble(&self) -> Trouble {
+        let mut trouble = Trouble::default();
+        for node in [&self.world.device, &self.world.server] {
+            let counters = node.session.counters();
+            trouble += Trouble {
+                resent: counters.resent,
+                duplicates: counters.duplicates,
+                refused: counters.refused,
+                late: node.late,
+                taken_over: node.taken_over,
+            };
+        }
+        trouble
+    }
+
+    /// Messages are queued, at either end.
+    fn works(&mut self) {
+        let side = if self.world.rng.chance(50) { Side::Device } else { Side::Server };
+        if self.world.node(side).outbox.len() < 8 {
+            for _ in 0..self.world.rng.range(0, 4) {
+                self.queues(side);
+            }
+        }
+        if self.world.rng.chance(30) {
+            for _ in 0..self.world.rng.range(1, 40) {
+                self.serial += 1;
+                let text = format!("b{}", self.serial);
+                self.world.node(side).best_effort.push_back(text);
+            }
+        }
+        // Either a change of the outbox, or a wake-up for nothing.
+        self.world.turns(side);
+    }
+
+    fn queues(&mut self, side: Side) {
+        self.serial += 1;
+        let life = self.lives.len();
+        let text = match self.payloads {
+            Payloads::Unique => format!("q{life}.{}", self.serial),
+            Payloads::Alike if self.world.rng.chance(60) => "on".to_string(),
+            Payloads::Alike => "off".to_string(),
+        };
+        self.world.say(&format!("{side:?} queues {text}"));
+        match side {
+            Side::Device => self.from_device[life].push(text.clone()),
+            Side::Server => self.from_server.push(text.clone()),
+        }
+        self.world.node(side).outbox.push_back(text);
+    }
+
+    fn fails(&mut self) {
+        match self.world.rng.range(0, if self.reboots { 12 } else { 9 }) {
+            0..=3 => self.world.cuts(),
+            4..=6 => self.world.breaks_half_open(),
+            7..=9 => self.world.stalls(),
+            _ => {
+                let config = Config::new(Side::Device, TIMEOUT);
+                let old = self.world.reboots_device(config);
+                self.lives.push(old);
+                self.from_device.push(vec![]);
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let World { device, server, .. } = &self.world;
+        device.outbox.is_empty() && server.outbox.is_empty()
+    }
+
+    fn check(&self, end: Instant) {
+        let World { device, server, .. } = &self.world;
+        assert!(self.is_done(), "not delivered within 3 timeouts, by {end:?}: {:?} {:?}", device.outbox, server.outbox);
+
+        // Best effort: at most once.
+        let mut times = HashMap::new();
+        let lives = self.lives.iter().map(|life| &life.delivered).chain([&device.delivered, &server.delivered]);
+        for text in lives.flatten().filter(|text| text.starts_with('b')) {
+            *times.entry(text).or_insert(0) += 1;
+        }
+        assert!(times.values().all(|&times| times == 1), "best effort delivered twice: {times:?}");
+
+        // From the device: in each life the beginning of what it sent, whole in the last one.
+        let to_server = qos(server);
+        for (number, sent) in self.from_device.iter().enumerate() {
+            if number == self.lives.len() {
+                let delivered = if self.reboots { of_life(&to_server, number) } else { to_server.clone() };
+                assert_eq!(delivered, refs(sent), "to the server");
+            } else {
+                let delivered = of_life(&to_server, number);
+                let acked = &self.lives[number].acked;
+                assert_eq!(delivered, refs(&sent[..delivered.len()]), "to the server, life {number}");
+                assert!(delivered.len() >= acked.len(), "life {number}: acknowledged and not delivered");
+                assert_eq!(acked[..], sent[..acked.len()]);
+            }
+        }
+
+        // To the device: everything once; only the message in flight at a reboot may come to both lives.
+        let mut to_device: Vec<&str> = vec![];
+        for life in self.lives.iter().chain([device]) {
+            let mut delivered = qos(life);
+            let again = self.reboots && delivered.first().is_some_and(|first| to_device.last() == Some(first));
+            if again {
+                delivered.remove(0);
+            }
+            to_device.extend(delivered);
+        }
+        assert_eq!(to_device, refs(&self.from_server), "to the device");
+
+        for (node, sent) in [(device, self.from_device.last()), (server, Some(&self.from_server))] {
+            assert_eq!(Some(&node.acked), sent, "acknowledged to {:?}", node.side);
+        }
+    }
+}
+
+fn qos(node: &Node) -> Vec<&str> {
+    node.delivered.iter().map(String::as_str).filter(|text| !text.starts_with('b')).collect()
+}
+
+fn of_life<'a>(texts: &[&'a str], life: usize) -> Vec<&'a str> {
+    let mark = format!("q{life}.");
+    texts.iter().copied().filter(|text| text.starts_with(&mark)).collect()
+}
+
+fn refs(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}

@@ -1,0 +1,201 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::demo::DemoArgs;
+
+/// A link between small boards and a server that outlives the network, the board and the server.
+///
+/// A board calls `send`; the message reaches the server's app exactly once and in order. Boards that
+/// run the MicroPython library `micropython-iot` (either flavour) connect unchanged.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bowline",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Try it:
+  bowline demo                            see the point, no hardware needed
+  bowline serve                           a server for this machine, with an echo app
+  bowline serve --open-lan                the same for the boards on your network
+  echo '[1, 2]' | bowline device kitchen  be a board for a moment"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    Serve(ServeArgs),
+    /// Be a device: send lines from standard input, print what comes
+    Device(DeviceArgs),
+    /// Send a message to a device through the running server
+    Send(SendArgs),
+    /// Print what devices send and receive, as it happens
+    Tail(TailArgs),
+    /// List the devices that the running server knows
+    Devices(DevicesArgs),
+    /// Show the point in half a minute: cut links, a restarted server, nothing lost
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without a configuration it listens on 127.0.0.1, ports 9999 and 8123, lets every device of this machine in, and
+echoes what it gets. Both ports speak all dialects; they are the defaults of the two MicroPython libraries.
+
+The boards in the field cannot prove who they are, so letting the network in must be asked for: --open-lan.")]
+pub(crate) struct ServeArgs {
+    /// Configuration file (TOML); all fields are explained in docs/configuration.md
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address to listen on, instead of the configured ones; may be repeated. Port 0: the system chooses
+    #[arg(short, long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Let devices of the whole network in without proof of who they are. Without --listen: on all addresses
+    #[arg(long)]
+    pub(crate) open_lan: bool,
+    /// Folder for the server's files [default: ./bowline-data]
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// Check the configuration, say what it means, and stop
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: error, warn, info, debug or trace, also for parts (bowline_server=debug)
+    #[arg(long, env = "BOWLINE_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each line of standard input is a message. On dialect H a line that is not JSON is sent as a JSON string, because
+that is what the other side expects; --raw switches that off. After the end of input it waits until everything is
+acknowledged, and a moment for answers.")]
+pub(crate) struct DeviceArgs {
+    /// The device's id
+    pub(crate) id: String,
+    /// The server
+    #[arg(short, long, default_value = "127.0.0.1:9999", value_name = "HOST:PORT")]
+    pub(crate) server: String,
+    /// What to speak
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) dialect: DialectArg,
+    /// Silence after which the link is given up, in milliseconds; the same as the server's
+    #[arg(long, default_value_t = 3000, value_name = "MS", value_parser = clap::value_parser!(u64).range(100..))]
+    pub(crate) timeout_ms: u64,
+    /// User header of each message, in hexadecimal (dialect H): app, instance, app header byte
+    #[arg(long, value_name = "HEX", value_parser = parse_hex)]
+    pub(crate) header: Option<Bytes>,
+    /// Send without waiting for acknowledgements; what finds no link is lost
+    #[arg(long)]
+    pub(crate) best_effort: bool,
+    /// Send lines as they are, JSON or not
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// How long to wait for answers after the end of input, in milliseconds
+    #[arg(long, default_value_t = 1000, value_name = "MS")]
+    pub(crate) linger_ms: u64,
+    /// End with an error if there is no server at first, instead of trying for ever
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum DialectArg {
+    /// Headers: the library with read/write and readline/writeline (port 9999)
+    #[default]
+    H,
+    /// Upstream: the library with readline/write (port 8123)
+    U,
+    /// Plain lines, without acknowledgements
+    P,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+On dialect H a text that is not JSON is sent as a JSON string, because that is what boards expect; --raw switches
+that off. The message stays queued if the device does not acknowledge it in time: it is delivered when the device
+is back, unless the server stops before.")]
+pub(crate) struct SendArgs {
+    /// The device's id
+    pub(crate) id: String,
+    /// The message; without it, each line of standard input is one
+    pub(crate) text: Option<String>,
+    /// User header, in hexadecimal (dialect H): app, instance, app header byte
+    #[arg(long, value_name = "HEX", value_parser = parse_hex)]
+    pub(crate) header: Option<Bytes>,
+    /// Send once, now, without an acknowledgement; fails if the device is not there
+    #[arg(long)]
+    pub(crate) best_effort: bool,
+    /// Send the text as it is, JSON or not
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// How long to wait for the acknowledgement, in milliseconds
+    #[arg(long, default_value_t = 10_000, value_name = "MS")]
+    pub(crate) timeout_ms: u64,
+    #[command(flatten)]
+    pub(crate) server: RunningServer,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// Only devices whose id matches; * stands for any text, ? for one character
+    #[arg(default_value = "*")]
+    pub(crate) pattern: String,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: RunningServer,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// A JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: RunningServer,
+}
+
+/// Where the running server is.
+#[derive(Debug, Args)]
+pub(crate) struct RunningServer {
+    /// The data folder of the running server
+    #[arg(long, default_value = "./bowline-data", value_name = "FOLDER")]
+    pub(crate) data: PathBuf,
+}
+
+/// Bytes given in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+/// Reads pairs of hexadecimal digits.
+pub(crate) fn parse_hex(text: &str) -> Result<Bytes, String> {
+    let wrong = || format!("expected pairs of hexadecimal digits, for example 000001, got {text:?}");
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return Err(wrong());
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong()))
+        .collect::<Result<_, _>>()
+        .map(Bytes)
+}

@@ -1,0 +1,187 @@
+//! The server's end of the local API.
+
+use std::convert::Infallible;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use axum::body::Body;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bowline_server::{LinkState, Message, SendError};
+use tokio::net::UnixListener;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::task::JoinHandle;
+
+use super::{Device, Problem, Send, Sent, Status};
+use crate::hub::{Event, Hub, Text, What};
+use crate::{cli, talk};
+
+/// Answers requests until stopped. The socket goes with it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    socket: PathBuf,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Api {
+    server: bowline_server::Server,
+    hub: Hub,
+}
+
+impl Server {
+    /// Starts answering on the socket in the folder `data`, which the caller has locked.
+    pub(crate) fn start(data: &Path, server: bowline_server::Server, hub: Hub) -> anyhow::Result<Self> {
+        let socket = super::socket(data);
+        // The folder is ours alone, so a socket in it is left from a server that was killed.
+        match fs::remove_file(&socket) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot replace the socket {}", socket.display()));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(&socket).with_context(|| {
+            format!(
+                "cannot make the control socket {} (a path of at most about 100 bytes): choose a shorter --data folder",
+                socket.display()
+            )
+        })?;
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))
+            .with_context(|| format!("cannot protect the socket {}", socket.display()))?;
+        let routes = Router::new()
+            .route("/v1/status", get(status))
+            .route("/v1/devices", get(devices))
+            .route("/v1/devices/{id}/messages", post(send))
+            .route("/v1/tail", get(tail))
+            .with_state(Api { server, hub });
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, routes).await {
+                tracing::error!(%error, "the local API stopped: `bowline send` and `bowline tail` do not work any more");
+            }
+        });
+        Ok(Server { socket, task })
+    }
+
+    pub(crate) fn stop(self) {
+        self.task.abort();
+        // Gone or not, the next server replaces it.
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+async fn status(State(context): State<Api>) -> Json<Status> {
+    let server = &context.server;
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        addresses: server.addresses().iter().map(ToString::to_string).collect(),
+        devices: server.devices().len(),
+        stats: server.stats().iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+    })
+}
+
+async fn devices(State(context): State<Api>) -> Json<Vec<Device>> {
+    let mut devices: Vec<_> = context.server.devices().iter().map(describe).collect();
+    devices.sort_by(|a, b| a.id.cmp(&b.id));
+    Json(devices)
+}
+
+fn describe(device: &bowline_server::Device) -> Device {
+    let status = device.status();
+    let ledger = device.ledger();
+    let (link, dialect, peer) = match &status.link {
+        LinkState::Never => ("never connected".to_owned(), None, None),
+        LinkState::Up { dialect, peer } => ("up".to_owned(), Some(dialect.to_string()), Some(peer.to_string())),
+        LinkState::Down(reason) => (reason.to_string(), None, None),
+    };
+    Device {
+        id: device.id().to_owned(),
+        up: status.is_up(),
+        link,
+        dialect,
+        peer,
+        connects: status.connects,
+        received: ledger.session.accepted,
+        acked: ledger.session.acked,
+        unread: ledger.unread,
+        unsent: ledger.unsent,
+        resent: ledger.session.resent,
+        duplicates: ledger.session.duplicates,
+        dead_letters: ledger.dead_letters,
+    }
+}
+
+async fn send(
+    State(context): State<Api>,
+    UrlPath(id): UrlPath<String>,
+    Json(request): Json<Send>,
+) -> Result<Json<Sent>, Response> {
+    let device = context.server.get(&id).ok_or_else(|| unknown(&context.server, &id))?;
+    let header = cli::parse_hex(&request.header).map_err(|error| problem(StatusCode::BAD_REQUEST, error))?;
+    let dialect = match device.status().link {
+        LinkState::Up { dialect, .. } => Some(dialect),
+        LinkState::Never | LinkState::Down(_) => None,
+    };
+    let payload = if request.raw { request.payload } else { talk::as_payload(request.payload, dialect) };
+    let message = Message::with_header(&header.0, payload.as_bytes());
+    let text = Text::of(&message, request.qos);
+    let start = Instant::now();
+    let sending =
+        async { if request.qos { device.send(message).await } else { device.send_best_effort(message).await } };
+    let Ok(result) = tokio::time::timeout(Duration::from_millis(request.timeout_ms), sending).await else {
+        return Ok(Json(Sent::Queued { device_is_up: device.status().is_up() }));
+    };
+    result.map_err(|error| {
+        let status = match &error {
+            SendError::Message(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => StatusCode::CONFLICT,
+        };
+        problem(status, error.to_string())
+    })?;
+    context.hub.tell(device.id(), || What::Sent(text));
+    let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let acknowledged = request.qos && dialect.is_none_or(bowline_server::Dialect::acknowledges);
+    Ok(Json(if acknowledged { Sent::Acknowledged { micros } } else { Sent::Written { micros } }))
+}
+
+fn unknown(server: &bowline_server::Server, id: &str) -> Response {
+    let known: Vec<_> = server.devices().iter().map(|device| device.id().to_owned()).collect();
+    let nearest = known
+        .iter()
+        .map(|known| (strsim::jaro_winkler(id, known), known))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let hint = match (nearest, known.len()) {
+        (Some((_, nearest)), _) => format!("did you mean {nearest:?}?"),
+        (None, 0) => "no device has connected yet".to_owned(),
+        (None, count) => format!("{count} others are known, see `bowline devices`"),
+    };
+    problem(StatusCode::NOT_FOUND, format!("no device {id:?} has connected: {hint}"))
+}
+
+async fn tail(State(context): State<Api>) -> Response {
+    let lines = futures_util::stream::unfold(context.hub.watch(), |mut events| async {
+        let event = next(&mut events).await?;
+        let mut line = serde_json::to_string(&event).unwrap_or_default();
+        line.push('\n');
+        Some((Ok::<_, Infallible>(line), events))
+    });
+    ([("content-type", "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+async fn next(events: &mut broadcast::Receiver<Event>) -> Option<Event> {
+    match events.recv().await {
+        Ok(event) => Some(event),
+        Err(RecvError::Lagged(events)) => Some(Event { device: String::new(), what: What::Missed { events } }),
+        Err(RecvError::Closed) => None,
+    }
+}
+
+fn problem(status: StatusCode, error: String) -> Response {
+    (status, Json(Problem { error })).into_response()
+}

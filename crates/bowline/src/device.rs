@@ -1,0 +1,112 @@
+//! `bowline device`: a device on the command line.
+
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bowline_client::{Client, Dialect, LinkState, Message, Next, SendError};
+use tokio::sync::mpsc;
+
+use crate::cli::{DeviceArgs, DialectArg};
+use crate::talk;
+
+/// How long queued messages are tried for after Ctrl-C.
+const DRAIN: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(args: DeviceArgs) -> anyhow::Result<ExitCode> {
+    let dialect = match args.dialect {
+        DialectArg::H => Dialect::Headers,
+        DialectArg::U => Dialect::Upstream,
+        DialectArg::P => Dialect::Plain,
+    };
+    let fail_fast = args.fail_fast;
+    let server = args.server.clone();
+    let client = Client::builder(&args.id, &args.server)
+        .dialect(dialect)
+        .timeout(Duration::from_millis(args.timeout_ms))
+        .on_failure(move |attempt| {
+            if attempt.failures == 1 || attempt.connects == 0 && fail_fast {
+                eprintln!("no link to {server}: {}", attempt.error);
+            }
+            if fail_fast && attempt.connects == 0 {
+                return Next::GiveUp;
+            }
+            if attempt.failures == 1 {
+                eprintln!("trying until there is one; Ctrl-C to stop");
+            }
+            Next::Retry
+        })
+        .start()?;
+    client.on_change(|status| match &status.link {
+        LinkState::Up { peer, dialect } => eprintln!("up: {peer}, dialect {dialect}, link number {}", status.connects),
+        LinkState::Down(reason) => eprintln!("down: {reason}"),
+        LinkState::Never => {}
+    });
+
+    let work = async {
+        tokio::select! {
+            result = feed(&client, &args, dialect) => result,
+            () = print(&client) => Ok(()),
+        }
+    };
+    let (result, lost) = tokio::select! {
+        result = work => (result, !client.close(Duration::ZERO).await),
+        _ = tokio::signal::ctrl_c() => (Ok(()), !client.close(DRAIN).await),
+    };
+    result?;
+    if lost {
+        eprintln!("ended before everything was acknowledged");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(if client.connects() == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Sends the lines of standard input; at its end, waits for acknowledgements and answers.
+async fn feed(client: &Client, args: &DeviceArgs, dialect: Dialect) -> anyhow::Result<()> {
+    let mut lines = input();
+    while let Some(line) = lines.recv().await {
+        let payload = if args.raw { line? } else { talk::as_payload(line?, Some(dialect)) };
+        let header = args.header.as_ref().map_or(&[][..], |header| &header.0);
+        let message = Message::with_header(header, payload.as_bytes());
+        if !args.best_effort {
+            // One after the other: standard input is read as fast as messages are acknowledged.
+            match client.send(message).await {
+                Err(SendError::Message(error)) => eprintln!("not sent: {error}"),
+                other => other?,
+            }
+        } else {
+            client.connected().await?;
+            if let Err(error) = client.send_best_effort(message).await {
+                eprintln!("not sent: {error}");
+            }
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(args.linger_ms)).await;
+    Ok(())
+}
+
+/// The lines of standard input. Read by a thread: a terminal cannot be read without blocking.
+fn input() -> mpsc::Receiver<io::Result<String>> {
+    let (sender, receiver) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Prints what comes, until the client is closed or nobody reads.
+async fn print(client: &Client) {
+    while let Ok(message) = client.recv().await {
+        let header: String = message.header().iter().map(|byte| format!("{byte:02x}")).collect();
+        let header = if header.is_empty() { header } else { format!("[{header}] ") };
+        let mut out = io::stdout().lock();
+        let text = String::from_utf8_lossy(message.payload());
+        if writeln!(out, "{header}{text}").and_then(|()| out.flush()).is_err() {
+            return;
+        }
+    }
+}

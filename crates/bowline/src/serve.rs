@@ -1,0 +1,149 @@
+//! `bowline serve`.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bowline_server::StartError;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::ServeArgs;
+use crate::config::{App, Config};
+use crate::hub::Hub;
+use crate::{app, control, logging};
+
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args)?;
+    if args.check {
+        println!("The configuration is right. {}", describe(&config, &config.listen));
+        return Ok(ExitCode::SUCCESS);
+    }
+    logging::start(&args.log, args.log_format)?;
+    tokio::runtime::Runtime::new()?.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let lock = claim(&config.data)?;
+    let hub = Hub::new();
+    let server = {
+        let (app, hub) = (config.app, hub.clone());
+        let builder = config.builder().on_device(move |device| {
+            tokio::spawn(app::run(app, device, hub.clone()));
+        });
+        builder.start().await.map_err(explain)?
+    };
+    let control = control::Server::start(&config.data, server.clone(), hub)?;
+    // Announced only now: whoever reads this may connect.
+    greet(&config, server.addresses());
+
+    let signal = stop_signal().await?;
+    let drain = Duration::from_millis(config.link.drain_ms);
+    tracing::info!(
+        "{signal}: taking no more messages, sending what is queued (at most {drain:?}; again to stop at once)"
+    );
+    let unsent = tokio::select! {
+        sessions = server.shutdown(drain) => {
+            let unsent: usize = sessions.devices().map(|device| device.ledger().unsent).sum();
+            sessions.close();
+            unsent
+        }
+        signal = stop_signal() => bail!("{}: stopped at once", signal?),
+    };
+    control.stop();
+    if unsent > 0 {
+        tracing::warn!("{unsent} messages for devices that are away are lost: queues are in memory in this version");
+    }
+    tracing::info!("stopped");
+    drop(lock);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the data folder and locks it: one process owns it, until it ends in whatever way.
+fn claim(data: &Path) -> anyhow::Result<File> {
+    let hint =
+        || format!("cannot use the data folder {}: choose another with --data, or make it writable", data.display());
+    fs::create_dir_all(data).with_context(hint)?;
+    let lock = File::create(data.join("lock")).with_context(hint)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another `bowline serve` uses the data folder {}: stop that one, or choose another folder with --data",
+            data.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(hint),
+    }
+}
+
+/// Says what to do about a server that does not start.
+fn explain(error: StartError) -> anyhow::Error {
+    let advice = match &error {
+        StartError::Listen { error, .. } => match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another server has that port, perhaps the Python server or another `bowline serve`: \
+                 stop it, or choose another port with --listen"
+            }
+            io::ErrorKind::PermissionDenied => "ports below 1024 are for root: choose a higher one with --listen",
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address: use one of its own, 127.0.0.1 for this machine only, \
+                 or --open-lan for all"
+            }
+            _ => "choose another address with --listen",
+        },
+        _ => return error.into(),
+    };
+    anyhow::Error::new(error).context(advice).context("the server did not start")
+}
+
+fn greet(config: &Config, addresses: &[SocketAddr]) {
+    // For whoever starts this as a child and waits until it is ready.
+    tracing::info!("{}", describe(config, addresses));
+    if config.open_lan {
+        tracing::warn!(
+            "open: every device that can reach these ports may connect under any id; boards that speak H, U or P \
+             cannot prove who they are"
+        );
+    }
+    if std::io::stderr().is_terminal() {
+        let address = addresses.iter().find(|address| address.ip().is_loopback()).or(addresses.first());
+        let server = address.map_or_else(String::new, |address| match address.port() {
+            9999 => String::new(),
+            port => format!(" --server 127.0.0.1:{port}"),
+        });
+        eprintln!(
+            "\n  Try, in another terminal:\n    echo '[1, 2, 3]' | bowline device kitchen{server}\n    bowline tail\n    bowline devices\n"
+        );
+    }
+}
+
+/// What the server is, in a line.
+fn describe(config: &Config, addresses: &[SocketAddr]) -> String {
+    let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let app = match config.app {
+        App::Echo => "echoes what it gets",
+        App::Print => "prints what it gets",
+    };
+    let who = match (config.devices.allow.iter().any(|pattern| pattern == "*"), config.devices.expected.len()) {
+        (true, _) => "any device".to_owned(),
+        (false, 0) => format!("devices {:?}", config.devices.allow),
+        (false, count) => format!("{count} expected devices and {:?}", config.devices.allow),
+    };
+    format!(
+        "listening on {addresses} for {who}, timeout {} ms, {app}; data in {}",
+        config.link.timeout_ms,
+        config.data.display()
+    )
+}
+
+/// Waits until the process is asked to stop, and says how.
+async fn stop_signal() -> anyhow::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "terminated",
+        _ = interrupt.recv() => "interrupted",
+    })
+}

@@ -1,0 +1,6 @@
+//! The binary from outside: its messages, and boards that run a real MicroPython against it.
+
+mod boards;
+mod commands;
+mod demo;
+mod harness;
