@@ -110,7 +110,11 @@ impl Builder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(self) -> Result<Client, BuildError> {
-        DeviceId::new(&self.id).map_err(|error| BuildError::Id { id: self.id.clone(), error })?;
+        let fits = |id: DeviceId<'_>| match id.fits(self.dialect) {
+            true => Ok(()),
+            false => Err(IdError::TooLong { len: id.as_str().len() }),
+        };
+        DeviceId::new(&self.id).and_then(fits).map_err(|error| BuildError::Id { id: self.id.clone(), error })?;
         if !self.server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
             return Err(BuildError::Server(self.server));
         }

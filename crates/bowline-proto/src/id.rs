@@ -1,5 +1,7 @@
 //! Device ids.
 
+use crate::Dialect;
+
 /// Longest login line, in bytes without its newline (§2.2).
 pub(crate) const MAX_LOGIN_LINE: usize = 128;
 
@@ -10,9 +12,9 @@ pub(crate) const MAX_LOGIN_LINE: usize = 128;
 pub struct DeviceId<'a>(&'a str);
 
 impl<'a> DeviceId<'a> {
-    /// Longest id in bytes. On dialect H the login mark takes 6 of a login line's 128 bytes, and an
-    /// id must be able to change its dialect.
-    pub const MAX_LEN: usize = MAX_LOGIN_LINE - 6;
+    /// Longest id in bytes. On dialect H the login mark takes 6 of a login line's bytes: see
+    /// [`DeviceId::fits`].
+    pub const MAX_LEN: usize = MAX_LOGIN_LINE;
 
     /// Checks `id`.
     ///
@@ -40,6 +42,13 @@ impl<'a> DeviceId<'a> {
             Ok(id) => Self::new(id),
             Err(_) => Err(IdError::NotUtf8),
         }
+    }
+
+    /// Whether the id fits into a login line of `dialect`.
+    #[must_use]
+    pub fn fits(self, dialect: Dialect) -> bool {
+        let mark = if dialect == Dialect::Headers { 6 } else { 0 };
+        mark + self.0.len() <= MAX_LOGIN_LINE
     }
 
     /// The id as text.
@@ -77,7 +86,11 @@ impl core::fmt::Display for IdError {
         match self {
             IdError::Empty => f.write_str("a device id needs at least one character"),
             IdError::TooLong { len } => {
-                write!(f, "a device id has at most {} bytes, this one has {len}", DeviceId::MAX_LEN)
+                write!(
+                    f,
+                    "a device id has at most {} bytes, 6 less on dialect H; this one has {len}",
+                    DeviceId::MAX_LEN
+                )
             }
             IdError::NotPrintable => {
                 f.write_str("a device id is printable text, this one has a control character in it")

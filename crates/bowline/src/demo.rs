@@ -90,7 +90,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 
 fn introduce(args: &DemoArgs, seed: u64) {
     let devices = args.devices;
-    eprintln!(
+    view::print(&format!(
         "Bowline demo, seed {seed}: a server, {devices} devices and a bad network between them.
 
 Both sides keep sending numbered messages while the network cuts links, leaves
@@ -99,9 +99,8 @@ it heals, and each message must have arrived exactly once and in order.
 
 The restart hands the sessions over in memory. For a server that is killed
 (kill -9, a power cut) they would have to be on disk: that takes the durable
-store, which is not in this version.
-"
-    );
+store, which is not in this version."
+    ));
 }
 
 /// Everything that runs.
@@ -150,7 +149,7 @@ impl Demo {
                 .backoff(Backoff { first: Duration::from_millis(100), longest: Duration::from_millis(500) })
                 .start()?;
             clients.push(client.clone());
-            tasks.spawn(follow(Arc::clone(board), client.clone()));
+            tasks.spawn(Arc::clone(board).follow(client.clone()));
             tasks.spawn(traffic::run(End::Device(client), Arc::clone(board), random.fork(), phase.subscribe()));
             tasks.spawn(faults::play(faults, start, proxy, Arc::clone(board), view.clone(), phase.subscribe()));
         }
@@ -257,8 +256,4 @@ async fn serve(
             apps.spawn(traffic::run(End::Server(device), Arc::clone(board), random.fork(), phase.clone()));
         }
     }
-}
-
-async fn follow(board: Arc<Board>, client: Client) {
-    board.follow(client).await;
 }

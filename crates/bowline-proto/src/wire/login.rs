@@ -83,6 +83,9 @@ impl<'a> Login<'a> {
         if is_http(line) {
             return Err(LoginError::Http);
         }
+        if line.len() > MAX_LINE {
+            return Err(LoginError::Id(IdError::TooLong { len: line.len() }));
+        }
         let id = |bytes| DeviceId::from_bytes(bytes).map_err(LoginError::Id);
         match line {
             // Mark, header length 0, any flags, and at least one character of id.

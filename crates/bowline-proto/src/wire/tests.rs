@@ -214,7 +214,10 @@ fn an_error_names_the_dialect_and_the_way_out() {
     let text = format!("{}", MessageError::Empty(Upstream));
     assert!(text.contains("dialect U") && text.contains("acknowledgement") && text.contains("at least one"), "{text}");
     assert!(format!("{}", LoginError::Http).contains("browsers"));
-    assert!(format!("{}", LoginError::Id(IdError::TooLong { len: 200 })).contains("122 bytes, this one has 200"));
+    assert!(
+        format!("{}", LoginError::Id(IdError::TooLong { len: 200 }))
+            .contains("128 bytes, 6 less on dialect H; this one has 200")
+    );
 }
 
 // Login.
@@ -274,16 +277,26 @@ fn r45_a_wrong_protocol_mark_is_never_an_h_login() {
 
 #[test]
 fn a_login_line_has_at_most_128_bytes() {
-    let longest = "i".repeat(DeviceId::MAX_LEN);
-    let line = format!("2c00ff{longest}");
-    assert_eq!((line.len(), MAX_LINE), (128, 128));
-    assert_eq!(Login::parse(line.as_bytes()).map(|login| login.id.as_str()), Ok(longest.as_str()));
+    let id = |line: &str| Login::parse(line.as_bytes()).map(|login| login.id.as_str().len());
+    let (on_h, on_u) = (format!("2c00ff{}", "i".repeat(122)), "i".repeat(128));
+    assert_eq!((on_h.len(), on_u.len(), MAX_LINE), (128, 128, 128));
+    assert_eq!((id(&on_h), id(&on_u)), (Ok(122), Ok(128)));
 
-    let too_long = Err(LoginError::Id(IdError::TooLong { len: 123 }));
-    assert_eq!(Login::parse(format!("{line}i").as_bytes()), too_long);
-    assert_eq!(Login::parse("i".repeat(123).as_bytes()), too_long, "an id must be able to change its dialect");
+    let too_long = Err(LoginError::Id(IdError::TooLong { len: 129 }));
+    assert_eq!(id(&format!("{on_h}i")), too_long);
+    assert_eq!(id(&format!("{on_u}i")), too_long);
     // Bytes count, not characters.
-    assert_eq!(Login::parse(format!("{}i", "ä".repeat(61)).as_bytes()), too_long);
+    assert_eq!(id(&format!("{}i", "ä".repeat(64))), too_long);
+}
+
+#[test]
+fn an_id_fits_into_its_dialect() {
+    let longest = "i".repeat(122);
+    let id = DeviceId::new(&longest).expect("an id");
+    assert!([Headers, Upstream, Plain].into_iter().all(|dialect| id.fits(dialect)));
+    let longer = "i".repeat(123);
+    let id = DeviceId::new(&longer).expect("an id");
+    assert_eq!([Headers, Upstream, Plain].map(|dialect| id.fits(dialect)), [false, true, true]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is known of each device while the demo runs.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bowline_client::{Client, Dialect};
@@ -109,7 +109,7 @@ impl Board {
     }
 
     /// Follows the client's link for as long as it is asked to.
-    pub(super) async fn follow(&self, client: Client) {
+    pub(super) async fn follow(self: Arc<Self>, client: Client) {
         let mut watch = client.watch();
         let mut status = Some(watch.now());
         while let Some(now) = status {

@@ -1,7 +1,7 @@
 //! What the demo shows while it runs, on stderr: a live view on a terminal, plain lines elsewhere.
 
 use std::collections::VecDeque;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,11 @@ const ROWS: usize = 14;
 
 /// Events that stay on the terminal.
 const EVENTS: usize = 4;
+
+/// Writes lines to stderr. Whoever does not read them does not stop the demo.
+pub(super) fn print(lines: &str) {
+    let _ = writeln!(std::io::stderr(), "{lines}");
+}
 
 /// Shows boards and events. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,8 +45,8 @@ struct Inner {
 struct Live {
     lines: MultiProgress,
     clock: ProgressBar,
-    /// The columns' names. Kept because a line leaves the terminal when it is dropped.
-    _head: ProgressBar,
+    /// Lines that never change: kept because a line leaves the terminal when it is dropped.
+    _fixed: [ProgressBar; 2],
     devices: Vec<ProgressBar>,
     /// About the devices without a line.
     others: Option<ProgressBar>,
@@ -53,6 +58,9 @@ impl View {
     /// A view of a run that starts now, whose network heals after `heals`.
     pub(super) fn start(boards: Vec<Arc<Board>>, heals: Duration) -> Self {
         let live = std::io::stderr().is_terminal().then(|| Live::new(boards.len(), heals));
+        if live.is_none() {
+            print("");
+        }
         View(Arc::new(Inner { start: Instant::now(), heals, boards, live, events: Mutex::default() }))
     }
 
@@ -60,8 +68,7 @@ impl View {
     pub(super) fn say(&self, event: String) {
         let line = format!("{:5.1} s  {event}", self.0.start.elapsed().as_secs_f64());
         if self.0.live.is_none() {
-            eprintln!("{line}");
-            return;
+            return print(&line);
         }
         // Nothing panics while it holds the lock.
         let mut events = self.0.events.lock().unwrap_or_else(PoisonError::into_inner);
@@ -125,7 +132,7 @@ impl View {
     fn report(&self) {
         let elapsed = self.0.start.elapsed();
         let (snapshots, time) = (self.snapshots(), self.time(elapsed));
-        eprintln!("{:5.1} s  ({time}) {}", elapsed.as_secs_f64(), summary(&snapshots));
+        print(&format!("{:5.1} s  ({time}) {}", elapsed.as_secs_f64(), summary(&snapshots)));
     }
 }
 
@@ -139,6 +146,9 @@ impl Live {
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             lines.add(ProgressBar::new(length).with_style(style.progress_chars("━╸─")))
         };
+        // Blank: the echo of a Ctrl-C moves everything down by a line, and this is what stays above.
+        let margin = add("{wide_msg}", 0);
+        margin.set_message(" ");
         let clock = add("{wide_bar:.cyan/black.bright} {msg}", millis(heals));
         let head = add("{wide_msg:.bold}", 0);
         let rows = if devices > ROWS { ROWS - 1 } else { devices };
@@ -152,7 +162,7 @@ impl Live {
             events: (0..EVENTS).map(|_| add("{wide_msg:.dim}", 0)).collect(),
             colours: std::env::var_os("NO_COLOR").is_none(),
             clock,
-            _head: head,
+            _fixed: [margin, head],
             lines,
         }
     }
