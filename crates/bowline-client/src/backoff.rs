@@ -12,13 +12,14 @@ pub struct Backoff {
     pub longest: Duration,
 }
 
-impl Default for Backoff {
-    fn default() -> Self {
-        Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(15) }
-    }
-}
-
 impl Backoff {
+    /// Pauses of at most `timeout`, so that what is pending arrives within three of it after the
+    /// server is back.
+    #[must_use]
+    pub fn within(timeout: Duration) -> Self {
+        Backoff { first: timeout / 12, longest: timeout }
+    }
+
     /// The pause after this many failures in a row (at least 1), with `random` in `0.0..1.0`.
     #[must_use]
     pub fn pause(&self, failures: u32, random: f64) -> Duration {

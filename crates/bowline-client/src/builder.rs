@@ -18,7 +18,7 @@ pub struct Builder {
     server: String,
     dialect: Dialect,
     timeout: Duration,
-    backoff: Backoff,
+    backoff: Option<Backoff>,
     limits: Limits,
     on_failure: Box<dyn FnMut(&Attempt) -> Next + Send>,
 }
@@ -60,7 +60,7 @@ impl Builder {
             server: server.into(),
             dialect: Dialect::Headers,
             timeout: Duration::from_secs(3),
-            backoff: Backoff::default(),
+            backoff: None,
             limits: Limits::default(),
             on_failure: Box::new(|_| Next::Retry),
         }
@@ -80,10 +80,10 @@ impl Builder {
         self
     }
 
-    /// Pauses between attempts to connect.
+    /// Pauses between attempts to connect. Default: from a twelfth of the timeout, doubling up to it.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
+        self.backoff = Some(backoff);
         self
     }
 
@@ -131,7 +131,7 @@ impl Builder {
             dialect: self.dialect,
             config: Config::new(Side::Device, timeout),
             connect_timeout: self.timeout * 3,
-            backoff: self.backoff,
+            backoff: self.backoff.unwrap_or_else(|| Backoff::within(self.timeout)),
             on_failure: self.on_failure,
         };
         let task = tokio::spawn(runner.run(stopped));

@@ -27,7 +27,7 @@ mod stats;
 pub use admission::{Admission, Dialects, IdPattern};
 pub use builder::{Builder, StartError};
 pub use device::Device;
-pub use server::{Server, Sessions, UnknownDevice};
+pub use server::{DeviceError, Server, Sessions};
 pub use stats::Stats;
 
 pub use bowline_link::{

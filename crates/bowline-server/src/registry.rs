@@ -20,13 +20,16 @@ pub(crate) struct Registry {
     limits: Limits,
 }
 
-#[derive(Debug)]
-struct Entry {
-    device: Device,
+/// What is kept of a device beside its handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) device: Device,
     persistent: bool,
     /// Links that are starting, running or ending. An attached device does not expire, so that one
     /// that comes back at the last moment finds itself whole.
     attached: usize,
+    /// It has been attached at least once.
+    seen: bool,
     idle_since: Instant,
 }
 
@@ -35,17 +38,17 @@ struct Entry {
 pub(crate) struct Attachment {
     registry: Arc<Registry>,
     pub(crate) device: Device,
-    /// The device was not known before.
+    /// This is the device's first link.
     pub(crate) is_new: bool,
 }
 
 impl Registry {
-    pub(crate) fn new(capacity: usize, limits: Limits, devices: HashMap<Arc<str>, (Device, bool)>) -> Arc<Self> {
-        let idle_since = Instant::now();
-        let devices = devices
-            .into_iter()
-            .map(|(id, (device, persistent))| (id, Entry { device, persistent, attached: 0, idle_since }))
-            .collect();
+    /// Goes on with `devices`, which no link works for.
+    pub(crate) fn new(capacity: usize, limits: Limits, mut devices: HashMap<Arc<str>, Entry>) -> Arc<Self> {
+        for entry in devices.values_mut() {
+            entry.attached = 0;
+            entry.idle_since = Instant::now();
+        }
         Arc::new(Registry { devices: Mutex::new(devices), changed: Notify::new(), capacity, limits })
     }
 
@@ -61,15 +64,14 @@ impl Registry {
     /// there is no room.
     pub(crate) fn attach(self: &Arc<Self>, id: &str, persistent: bool) -> Option<Attachment> {
         let mut devices = self.lock();
-        let is_new = !devices.contains_key(id);
-        if is_new && devices.len() >= self.capacity {
+        if !devices.contains_key(id) && devices.len() >= self.capacity {
             return None;
         }
         let entry = entry(&mut devices, id, self.limits);
         entry.persistent |= persistent;
         entry.attached += 1;
+        let is_new = !std::mem::replace(&mut entry.seen, true);
         let device = entry.device.clone();
-        let is_new = is_new || device.connects() == 0 && entry.attached == 1;
         drop(devices);
         self.changed.notify_waiters();
         Some(Attachment { registry: Arc::clone(self), device, is_new })
@@ -111,9 +113,9 @@ impl Registry {
         expired
     }
 
-    /// All devices with whether they are persistent. The registry is empty then.
-    pub(crate) fn take(&self) -> HashMap<Arc<str>, (Device, bool)> {
-        self.lock().drain().map(|(id, entry)| (id, (entry.device, entry.persistent))).collect()
+    /// All devices. The registry is empty then.
+    pub(crate) fn take(&self) -> HashMap<Arc<str>, Entry> {
+        std::mem::take(&mut self.lock())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
@@ -127,6 +129,7 @@ fn entry<'a>(devices: &'a mut HashMap<Arc<str>, Entry>, id: &str, limits: Limits
         device: Device::new(id, limits),
         persistent: false,
         attached: 0,
+        seen: false,
         idle_since: Instant::now(),
     })
 }

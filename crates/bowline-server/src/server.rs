@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::admission::Gate;
 use crate::lobby::Lobby;
 use crate::login::Refused;
-use crate::registry::Registry;
+use crate::registry::{Entry, Registry};
 use crate::stats::Counters;
 use crate::{Builder, Device, StartError, Stats, listener};
 
@@ -55,28 +55,35 @@ impl std::fmt::Debug for Shared {
 
 /// The devices of a server that was shut down, for [`Builder::sessions`] of the next one.
 #[derive(Debug, Clone, Default)]
-pub struct Sessions(HashMap<Arc<str>, (Device, bool)>);
+pub struct Sessions(HashMap<Arc<str>, Entry>);
 
 impl Sessions {
     /// Closes all devices: whoever waits for one gets an error.
     pub fn close(self) {
-        for (device, _) in self.0.into_values() {
-            device.endpoint.close();
+        for entry in self.0.into_values() {
+            entry.device.endpoint.close();
         }
     }
 
     /// The devices.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
-        self.0.values().map(|(device, _)| device)
+        self.0.values().map(|entry| &entry.device)
     }
 }
 
-/// The device may not log in, so that waiting for it is in vain.
+/// Why waiting for a device is in vain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no device with the id {id:?} may log in here: it is neither expected nor allowed")]
-pub struct UnknownDevice {
-    /// The id.
-    pub id: String,
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The caller's mistake, or the configuration's: no such device may log in.
+    #[error("no device with the id {id:?} may log in here: it is neither expected nor allowed")]
+    NotAllowed {
+        /// The id.
+        id: String,
+    },
+    /// The server was shut down.
+    #[error("the server was shut down")]
+    Stopped,
 }
 
 impl Server {
@@ -142,23 +149,31 @@ impl Server {
     /// Waits until the device with this id is connected. Cancel-safe.
     ///
     /// # Errors
-    /// If no such device may log in.
-    pub async fn device(&self, id: &str) -> Result<Device, UnknownDevice> {
+    /// If no such device may log in, or the server is shut down.
+    pub async fn device(&self, id: &str) -> Result<Device, DeviceError> {
         self.may_log_in(id)?;
-        loop {
-            let device = self.0.shared.registry.known(id).await;
-            // It may expire while we wait, and then come back as another one.
-            if device.connected().await.is_ok() {
-                return Ok(device);
+        let mut stop = self.0.shared.stop.subscribe();
+        let connected = async {
+            loop {
+                let device = self.0.shared.registry.known(id).await;
+                // It may expire while we wait, and then come back as another one.
+                if device.connected().await.is_ok() {
+                    return device;
+                }
             }
+        };
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => Err(DeviceError::Stopped),
+            device = connected => Ok(device),
         }
     }
 
     /// Waits until all of these devices are connected. Cancel-safe.
     ///
     /// # Errors
-    /// If one of them may not log in.
-    pub async fn wait_all(&self, ids: &[&str]) -> Result<Vec<Device>, UnknownDevice> {
+    /// If one of them may not log in, or the server is shut down.
+    pub async fn wait_all(&self, ids: &[&str]) -> Result<Vec<Device>, DeviceError> {
         for id in ids {
             self.may_log_in(id)?;
         }
@@ -174,7 +189,7 @@ impl Server {
     ///
     /// # Errors
     /// If no such device may log in.
-    pub fn expect(&self, id: &str) -> Result<Device, UnknownDevice> {
+    pub fn expect(&self, id: &str) -> Result<Device, DeviceError> {
         self.may_log_in(id)?;
         Ok(self.0.shared.registry.expect(id))
     }
@@ -220,9 +235,9 @@ impl Server {
         Sessions(shared.registry.take())
     }
 
-    fn may_log_in(&self, id: &str) -> Result<(), UnknownDevice> {
+    fn may_log_in(&self, id: &str) -> Result<(), DeviceError> {
         let known = DeviceId::new(id).is_ok() && self.0.shared.gate.knows(id);
-        if known { Ok(()) } else { Err(UnknownDevice { id: id.to_owned() }) }
+        if known { Ok(()) } else { Err(DeviceError::NotAllowed { id: id.to_owned() }) }
     }
 }
 

@@ -45,17 +45,17 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     tracing::info!(
         "{signal}: taking no more messages, sending what is queued (at most {drain:?}; again to stop at once)"
     );
-    let unsent = tokio::select! {
+    let left = tokio::select! {
         sessions = server.shutdown(drain) => {
-            let unsent: usize = sessions.devices().map(|device| device.ledger().unsent).sum();
+            let left: usize = sessions.devices().map(|device| device.ledger()).map(|left| left.unsent + left.unread).sum();
             sessions.close();
-            unsent
+            left
         }
         signal = stop_signal() => bail!("{}: stopped at once", signal?),
     };
     control.stop();
-    if unsent > 0 {
-        tracing::warn!("{unsent} messages for devices that are away are lost: queues are in memory in this version");
+    if left > 0 {
+        tracing::warn!("{left} queued messages are lost with this process: queues are in memory in this version");
     }
     tracing::info!("stopped");
     drop(lock);

@@ -1,0 +1,6 @@
+//! The client over real sockets: against a scripted server that does what it should not, and against ours.
+
+mod cancel;
+mod harness;
+mod links;
+mod sending;
