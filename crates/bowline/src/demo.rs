@@ -9,7 +9,6 @@ mod report;
 mod traffic;
 mod view;
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -249,10 +248,8 @@ async fn serve(
     phase: watch::Receiver<Phase>,
 ) {
     let mut apps = JoinSet::new();
-    let mut served = HashSet::new();
     while let Some(device) = arrivals.recv().await {
-        let board = boards.iter().find(|board| board.id == device.id());
-        if let Some(board) = board.filter(|board| served.insert(board.id.clone())) {
+        if let Some(board) = boards.iter().find(|board| board.id == device.id()) {
             apps.spawn(traffic::run(End::Server(device), Arc::clone(board), random.fork(), phase.clone()));
         }
     }
