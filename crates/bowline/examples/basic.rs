@@ -1,7 +1,7 @@
 //! The basic exchange: the server talks to up to four devices, each sends a list and gets one back.
 //!
-//! `cargo run --example basic -- server 0.0.0.0:9999`, and on the board the reference's `examples/c_app.py`
-//! with the id 1, 2, 3 or 4. Without a board: `cargo run --example basic -- device 1`.
+//! `cargo run -p bowline --example basic -- server 0.0.0.0:9999`, and on the board the reference's `examples/c_app.py`
+//! with the id 1, 2, 3 or 4. Without a board: `cargo run -p bowline --example basic -- device 1`.
 
 mod common;
 

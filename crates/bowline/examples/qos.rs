@@ -1,7 +1,7 @@
 //! Both sides send numbered qos messages, one after the other, and check what they get.
 //!
-//! `cargo run --example qos -- server 0.0.0.0:9999`, and on the board the reference's `qos/c_qos.py`.
-//! Without a board: `cargo run --example qos -- device qos`. Stop either side, pull cables, and see that
+//! `cargo run -p bowline --example qos -- server 0.0.0.0:9999`, and on the board the reference's `qos/c_qos.py`.
+//! Without a board: `cargo run -p bowline --example qos -- device qos`. Stop either side, pull cables, and see that
 //! nothing is missed and nothing comes twice.
 
 mod common;

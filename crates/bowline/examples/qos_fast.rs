@@ -1,8 +1,8 @@
 //! Both sides send bursts of four numbered qos messages at once, and check what they get. Calls of `send`
 //! that run side by side keep the order in which they were made.
 //!
-//! `cargo run --example qos_fast -- server 0.0.0.0:9999`, and on the board the reference's `qos/c_qos_fast.py`.
-//! Without a board: `cargo run --example qos_fast -- device qos`. Stop either side, pull cables, and see that
+//! `cargo run -p bowline --example qos_fast -- server 0.0.0.0:9999`, and on the board the reference's `qos/c_qos_fast.py`.
+//! Without a board: `cargo run -p bowline --example qos_fast -- device qos`. Stop either side, pull cables, and see that
 //! nothing is missed and nothing comes twice.
 
 mod common;

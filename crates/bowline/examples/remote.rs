@@ -1,7 +1,7 @@
 //! One device controls another: what `tx` sends goes to `rx`, best effort, because a button that does
 //! nothing is pressed again.
 //!
-//! `cargo run --example remote -- server 0.0.0.0:9999`, and on the boards the reference's
+//! `cargo run -p bowline --example remote -- server 0.0.0.0:9999`, and on the boards the reference's
 //! `remote/c_comms_tx.py` and `c_comms_rx.py`. Without boards: `… -- device rx`, and `… -- device tx`, where
 //! Enter is the button.
 
