@@ -200,15 +200,20 @@ impl<'a> Driver<'a> {
             self.link.handle_accepted(&mut state.session, now, ticket);
             endpoint.notify_arrival();
         }
-        let pause = self.receive(state, now)?;
-        if (pause == Pause::No) != (self.pause == Pause::No) {
-            self.link.handle_read_paused(now, pause != Pause::No);
-        }
-        self.pause = pause;
         let deadline = loop {
-            let deadline = self.drain(state, now)?;
-            // A socket does not block. Under the lock, so that a taken-over link writes nothing more.
-            if !self.write(state, now)? {
+            let pause = self.receive(state, now)?;
+            if (pause == Pause::No) != (self.pause == Pause::No) {
+                self.link.handle_read_paused(now, pause != Pause::No);
+            }
+            self.pause = pause;
+            let deadline = loop {
+                let deadline = self.drain(state, now)?;
+                // A socket does not block. Under the lock, so that a taken-over link writes nothing more.
+                if !self.write(state, now)? {
+                    break deadline;
+                }
+            };
+            if pause != Pause::UntilWritten || self.unwritten() > WRITE_HIGH {
                 break deadline;
             }
         };
@@ -221,7 +226,7 @@ impl<'a> Driver<'a> {
         }
         Ok(match self.pause {
             Pause::Until(until) => deadline.min(until),
-            Pause::No | Pause::UntilRoom => deadline,
+            Pause::No | Pause::UntilRoom | Pause::UntilWritten => deadline,
         })
     }
 
@@ -234,8 +239,11 @@ impl<'a> Driver<'a> {
             }
             // Where nothing is acknowledged, what there is no room for must stay with the sender.
             let full = !self.link.dialect().acknowledges() && !state.inbox.has_room();
-            if full || self.unwritten() > WRITE_HIGH {
+            if full {
                 break Pause::UntilRoom;
+            }
+            if self.unwritten() > WRITE_HIGH {
+                break Pause::UntilWritten;
             }
             let input = self.link.handle_input(&mut state.session, now, &self.input[consumed..]);
             consumed += input.consumed;
@@ -420,8 +428,10 @@ enum Pause {
     No,
     /// The peer is too fast.
     Until(Instant),
-    /// The application takes nothing, or the peer does not take our answers. Either wakes the link.
+    /// The application takes nothing. It wakes the link when it does.
     UntilRoom,
+    /// The peer does not take our answers. The socket wakes the link when it does.
+    UntilWritten,
 }
 
 /// Counts messages against a limit a second.

@@ -323,7 +323,8 @@ impl Endpoint {
         state.link = None;
         let in_flight = state.session.in_flight().is_some();
         state.outbox.link_ended(reason, in_flight);
-        if was_up {
+        // The status may still be that of a link which this one replaced without ever being up.
+        if was_up || self.0.status.borrow().is_up() {
             // Under the lock, so that no later link's status is overwritten.
             self.set_status(LinkState::Down(reason));
         }

@@ -12,7 +12,6 @@ use bowline_proto::legacy::Pace;
 use crate::{Admission, Device, Server, Sessions};
 
 /// Settings of a [`Server`]. The defaults suit some thousand boards on a LAN.
-#[derive(Clone)]
 pub struct Builder {
     pub(crate) listen: Vec<(SocketAddr, bool)>,
     pub(crate) admission: Admission,
@@ -154,7 +153,7 @@ impl Builder {
         self
     }
 
-    /// Most links at a time; beyond it, accepting pauses. Default: 20,000.
+    /// Most devices with a link at a time; beyond it, logins are refused. Default: 20,000.
     #[must_use]
     pub fn max_links(mut self, count: usize) -> Self {
         self.max_links = count.clamp(1, 1_000_000);

@@ -105,8 +105,12 @@ async fn connection(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, p
     let checked = bowline_proto::DeviceId::new(&id).map_err(|error| Refusal::Login(error.into()))?;
     let dialect = shared.gate.admit(checked, dialect, plain)?;
     let expected = shared.gate.is_expected(&id);
-    let attachment = shared.registry.attach(&id, expected).ok_or(Refusal::TooManyDevices)?;
+    let attachment = shared.registry.attach(&id, expected)?;
     let device = &attachment.device;
+    if *shared.stop.borrow() {
+        // The server drains its devices once; this one has come behind.
+        device.endpoint.drain();
+    }
     shared.counters.logins.one();
     if let LinkState::Up { peer: old, .. } = device.status().link {
         shared.counters.takeovers.one();

@@ -32,6 +32,8 @@ pub(crate) enum Refusal {
     Dialect(Dialect),
     #[error("as many devices are known as may be: raise the limit, or let temporary ones expire sooner")]
     TooManyDevices,
+    #[error("as many devices have links as may: raise the limit")]
+    TooManyLinks,
 }
 
 impl Refusal {
@@ -47,6 +49,7 @@ impl Refusal {
             Refusal::UnknownId => &counters.refused_unknown_id,
             Refusal::Dialect(_) => &counters.refused_dialect,
             Refusal::TooManyDevices => &counters.refused_too_many_devices,
+            Refusal::TooManyLinks => &counters.refused_too_many_links,
         }
     }
 }

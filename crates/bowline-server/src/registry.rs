@@ -9,15 +9,24 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::Device;
+use crate::login::Refusal;
 
 /// The devices a server knows, connected or not.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    devices: Mutex<HashMap<Arc<str>, Entry>>,
+    known: Mutex<Known>,
     /// A device was added, or has connected.
     changed: Notify,
     capacity: usize,
+    max_links: usize,
     limits: Limits,
+}
+
+#[derive(Debug)]
+struct Known {
+    devices: HashMap<Arc<str>, Entry>,
+    /// Devices with links attached.
+    linked: usize,
 }
 
 /// What is kept of a device beside its handle.
@@ -44,45 +53,59 @@ pub(crate) struct Attachment {
 
 impl Registry {
     /// Goes on with `devices`, which no link works for.
-    pub(crate) fn new(capacity: usize, limits: Limits, mut devices: HashMap<Arc<str>, Entry>) -> Arc<Self> {
+    pub(crate) fn new(
+        capacity: usize,
+        max_links: usize,
+        limits: Limits,
+        mut devices: HashMap<Arc<str>, Entry>,
+    ) -> Arc<Self> {
         for entry in devices.values_mut() {
             entry.attached = 0;
             entry.idle_since = Instant::now();
         }
-        Arc::new(Registry { devices: Mutex::new(devices), changed: Notify::new(), capacity, limits })
+        let known = Mutex::new(Known { devices, linked: 0 });
+        Arc::new(Registry { known, changed: Notify::new(), capacity, max_links, limits })
     }
 
     /// The device with this id; a persistent one that is not known yet is made.
     pub(crate) fn expect(&self, id: &str) -> Device {
-        let mut devices = self.lock();
-        let entry = entry(&mut devices, id, self.limits);
+        let mut known = self.lock();
+        let entry = entry(&mut known.devices, id, self.limits);
         entry.persistent = true;
         entry.device.clone()
     }
 
-    /// The device with this id, made if there is room for it, for a link to work for. `None` if
-    /// there is no room.
-    pub(crate) fn attach(self: &Arc<Self>, id: &str, persistent: bool) -> Option<Attachment> {
-        let mut devices = self.lock();
-        if !devices.contains_key(id) && devices.len() >= self.capacity {
-            return None;
+    /// The device with this id, made if there is room for it, for a link to work for.
+    pub(crate) fn attach(self: &Arc<Self>, id: &str, persistent: bool) -> Result<Attachment, Refusal> {
+        let mut known = self.lock();
+        let Known { devices, linked } = &mut *known;
+        let attached = devices.get(id).map(|entry| entry.attached);
+        if attached.is_none() && devices.len() >= self.capacity {
+            return Err(Refusal::TooManyDevices);
         }
-        let entry = entry(&mut devices, id, self.limits);
+        // A device that has a link keeps its place when it comes again.
+        if attached.unwrap_or(0) == 0 {
+            if *linked >= self.max_links {
+                return Err(Refusal::TooManyLinks);
+            }
+            *linked += 1;
+        }
+        let entry = entry(devices, id, self.limits);
         entry.persistent |= persistent;
         entry.attached += 1;
         let is_new = !std::mem::replace(&mut entry.seen, true);
         let device = entry.device.clone();
-        drop(devices);
+        drop(known);
         self.changed.notify_waiters();
-        Some(Attachment { registry: Arc::clone(self), device, is_new })
+        Ok(Attachment { registry: Arc::clone(self), device, is_new })
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<Device> {
-        self.lock().get(id).map(|entry| entry.device.clone())
+        self.lock().devices.get(id).map(|entry| entry.device.clone())
     }
 
     pub(crate) fn all(&self) -> Vec<Device> {
-        self.lock().values().map(|entry| entry.device.clone()).collect()
+        self.lock().devices.values().map(|entry| entry.device.clone()).collect()
     }
 
     /// Waits until a device with this id is known.
@@ -103,7 +126,7 @@ impl Registry {
     pub(crate) fn expire(&self, expiry: Duration) -> Vec<Device> {
         let now = Instant::now();
         let mut expired = Vec::new();
-        self.lock().retain(|_, entry| {
+        self.lock().devices.retain(|_, entry| {
             let keep = entry.persistent || entry.attached > 0 || now.duration_since(entry.idle_since) < expiry;
             if !keep {
                 expired.push(entry.device.clone());
@@ -115,12 +138,12 @@ impl Registry {
 
     /// All devices. The registry is empty then.
     pub(crate) fn take(&self) -> HashMap<Arc<str>, Entry> {
-        std::mem::take(&mut self.lock())
+        std::mem::take(&mut self.lock().devices)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         // Nothing panics while it holds the lock.
-        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,9 +159,14 @@ fn entry<'a>(devices: &'a mut HashMap<Arc<str>, Entry>, id: &str, limits: Limits
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if let Some(entry) = self.registry.lock().get_mut(self.device.id()) {
-            entry.attached -= 1;
-            entry.idle_since = Instant::now();
+        let mut known = self.registry.lock();
+        let Known { devices, linked } = &mut *known;
+        // Not there, or not attached, once the devices were taken for another server.
+        let Some(entry) = devices.get_mut(self.device.id()).filter(|entry| entry.attached > 0) else { return };
+        entry.attached -= 1;
+        entry.idle_since = Instant::now();
+        if entry.attached == 0 {
+            *linked -= 1;
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_proto::legacy::Config;
 use bowline_proto::{DeviceId, Side};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admission::Gate;
@@ -18,6 +18,9 @@ use crate::login::Refused;
 use crate::registry::{Entry, Registry};
 use crate::stats::Counters;
 use crate::{Builder, Device, StartError, Stats, listener};
+
+/// Connections beyond those that may be links or in the lobby: on their way in or out.
+const SPARE: usize = 16;
 
 /// A running server. Cheap to clone; stops when the last handle is dropped.
 #[derive(Debug, Clone)]
@@ -28,7 +31,7 @@ pub struct Server(Arc<Running>);
 struct Running {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// What the server's tasks share.
@@ -54,20 +57,26 @@ impl std::fmt::Debug for Shared {
 }
 
 /// The devices of a server that was shut down, for [`Builder::sessions`] of the next one.
-#[derive(Debug, Clone, Default)]
+/// Dropping it closes them.
+#[derive(Debug, Default)]
+#[must_use = "dropping the sessions closes their devices"]
 pub struct Sessions(HashMap<Arc<str>, Entry>);
 
 impl Sessions {
     /// Closes all devices: whoever waits for one gets an error.
-    pub fn close(self) {
-        for entry in self.0.into_values() {
-            entry.device.endpoint.close();
-        }
-    }
+    pub fn close(self) {}
 
     /// The devices.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.0.values().map(|entry| &entry.device)
+    }
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        for entry in self.0.values() {
+            entry.device.endpoint.close();
+        }
     }
 }
 
@@ -93,7 +102,7 @@ impl Server {
         Builder::new()
     }
 
-    pub(crate) async fn start(builder: Builder) -> Result<Self, StartError> {
+    pub(crate) async fn start(mut builder: Builder) -> Result<Self, StartError> {
         if builder.listen.is_empty() {
             return Err(StartError::NoAddress);
         }
@@ -110,7 +119,12 @@ impl Server {
         }
         let addresses = listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
 
-        let registry = Registry::new(builder.max_devices, builder.limits, builder.sessions.0);
+        let registry = Registry::new(
+            builder.max_devices,
+            builder.max_links,
+            builder.limits,
+            std::mem::take(&mut builder.sessions.0),
+        );
         for device in registry.all() {
             device.endpoint.resume();
         }
@@ -121,7 +135,7 @@ impl Server {
             registry,
             gate: Gate::new(&builder.admission),
             lobby: Lobby::new(builder.max_logins),
-            permits: Arc::new(Semaphore::new(builder.max_links + builder.max_logins)),
+            permits: Arc::new(Semaphore::new(builder.max_links + builder.max_logins + SPARE)),
             counters: Counters::default(),
             refused: Refused::default(),
             ended: Notify::new(),
@@ -130,13 +144,11 @@ impl Server {
             login_timeout: builder.login_timeout,
             on_device: builder.on_device,
         });
-        let mut tasks: Vec<_> = listeners
-            .into_iter()
-            .map(|(listener, plain)| {
-                tokio::spawn(listener::run(Arc::clone(&shared), listener, plain, shared.stop.subscribe()))
-            })
-            .collect();
-        tasks.push(tokio::spawn(expire(Arc::clone(&shared), builder.expiry, shared.stop.subscribe())));
+        let mut tasks = JoinSet::new();
+        for (listener, plain) in listeners {
+            tasks.spawn(listener::run(Arc::clone(&shared), listener, plain, shared.stop.subscribe()));
+        }
+        tasks.spawn(expire(Arc::clone(&shared), builder.expiry, shared.stop.subscribe()));
         Ok(Server(Arc::new(Running { shared, addresses, tasks: Mutex::new(tasks) })))
     }
 
@@ -223,14 +235,11 @@ impl Server {
         for device in shared.registry.all() {
             device.endpoint.drain();
         }
-        // Nothing panics while it holds the lock.
-        let tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for mut task in tasks {
-            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
-                task.abort();
-                // Aborted or finished meanwhile: either way it is over.
-                let _ = task.await;
-            }
+        // Dropping this future leaves the tasks to the next call, or to the last handle.
+        let mut tasks = self.0.tasks.lock().await;
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(deadline, all).await.is_err() {
+            tasks.shutdown().await;
         }
         Sessions(shared.registry.take())
     }
@@ -243,8 +252,9 @@ impl Server {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        for task in self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            task.abort();
+        // The tasks are aborted with their set. Nobody waits for devices that nothing serves.
+        for device in self.shared.registry.all() {
+            device.endpoint.close();
         }
     }
 }
@@ -274,10 +284,11 @@ async fn expire(shared: Arc<Shared>, expiry: Duration, mut stop: watch::Receiver
             _ = stop.wait_for(|stop| *stop) => return,
         }
         for device in shared.registry.expire(expiry) {
-            let unsent = device.ledger().unsent as u64;
+            let ledger = device.ledger();
+            let messages = (ledger.unsent + ledger.unread) as u64;
             shared.counters.expired_devices.one();
-            shared.counters.expired_messages.add(unsent);
-            tracing::info!(device = %device.id(), unsent, "forgotten: away for longer than the expiry");
+            shared.counters.expired_messages.add(messages);
+            tracing::info!(device = %device.id(), messages, "forgotten: away for longer than the expiry");
             device.endpoint.close();
         }
     }

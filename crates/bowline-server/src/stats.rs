@@ -62,11 +62,13 @@ stats! {
     refused_dialect,
     /// Refused: as many devices are known as may be.
     refused_too_many_devices,
+    /// Refused: as many devices have links as may.
+    refused_too_many_links,
     /// Times accepting paused for want of file descriptors or memory.
     accept_pauses,
     /// Temporary devices forgotten.
     expired_devices,
-    /// Messages that were queued for devices when those were forgotten.
+    /// Messages queued for or from devices when those were forgotten.
     expired_messages,
 }
 

@@ -392,6 +392,9 @@ impl Link {
             self.timers.set(Timer::Write, now + self.config.write);
         } else {
             self.timers.stop(Timer::Write);
+            if self.timers.is_set(Timer::Resend) {
+                self.timers.set(Timer::Resend, now + self.config.resend);
+            }
         }
     }
 
@@ -465,8 +468,13 @@ impl Link {
     fn next_message(&mut self, session: &mut Session, now: Instant) -> Option<Output> {
         self.timers.stop(Timer::Pace);
         if self.timers.is_due(Timer::Resend, now) {
-            self.timers.stop(Timer::Resend);
-            self.must_resend = true;
+            if self.timers.is_set(Timer::Write) {
+                // The peer can acknowledge only what has been written.
+                self.timers.set(Timer::Resend, now + self.config.resend);
+            } else {
+                self.timers.stop(Timer::Resend);
+                self.must_resend = true;
+            }
         }
         if let Some(id) = session.in_flight() {
             // Again behind bytes that are still waiting would only add to them.

@@ -30,6 +30,11 @@ impl Recent {
         Recent { entries: [Entry { id: MessageId::FIRST, digest: 0 }; DEPTH], len: 0, depth }
     }
 
+    /// How many messages are remembered, as many as their sender may have in flight.
+    pub(super) const fn depth(&self) -> usize {
+        self.depth
+    }
+
     pub(super) fn clear(&mut self) {
         self.len = 0;
     }

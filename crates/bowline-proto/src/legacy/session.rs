@@ -8,6 +8,9 @@ use crate::{Dialect, Side};
 /// Received messages whose tickets may be out at the same time. More are refused and come again.
 const PENDING: usize = 16;
 
+/// Messages refused behind a refused one before that is given up.
+const GAP: u8 = 32;
+
 /// Best-effort messages that may pass a qos message in flight. Receivers of the reference forget an
 /// id 128 steps later, and an acknowledgement must never fit two messages.
 const BESIDE: u8 = 32;
@@ -45,6 +48,33 @@ struct Rx {
     pending: [Option<Pending>; PENDING],
     serial: u32,
     epoch: u32,
+    /// Messages behind a refused one are refused too, so that they are not accepted before it.
+    gap: Option<Gap>,
+}
+
+/// A message there was no room for, of a sender that may have sent others behind it.
+///
+/// Its sender sends it again, and what is behind it later. If something behind it comes again first, it
+/// will not come any more: it was best effort, which U does not tell from qos, or was given up.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    id: MessageId,
+    /// The ids of those refused for its sake, a bit each.
+    behind: [u64; 4],
+    /// How many those are. Best effort alone would not come again either.
+    count: u8,
+}
+
+impl Gap {
+    /// Whether the message with this id has to wait for the refused one. Notes that it does.
+    fn holds(&mut self, id: MessageId) -> bool {
+        let (word, bit) = (usize::from(id.number() / 64), 1 << (id.number() % 64));
+        let again = self.behind[word] & bit != 0;
+        let holds = id != self.id && !again && self.count < GAP;
+        self.behind[word] |= bit;
+        self.count += 1;
+        holds
+    }
 }
 
 /// A message handed to the driver and not yet accepted.
@@ -96,7 +126,7 @@ impl Session {
             dialect: None,
             generation: Generation(0),
             tx: Tx { next: MessageId::FIRST, in_flight: None, beside: 0, unseen: 0 },
-            rx: Rx { recent: Recent::new(1), pending: [None; PENDING], serial: 0, epoch: 0 },
+            rx: Rx { recent: Recent::new(1), pending: [None; PENDING], serial: 0, epoch: 0, gap: None },
             counters: Counters {
                 accepted: 0,
                 duplicates: 0,
@@ -157,6 +187,7 @@ impl Session {
             // so may devices on U.
             let depth = if dialect == Dialect::Headers && self.side == Side::Server { 1 } else { recent::DEPTH };
             self.rx.recent = Recent::new(depth);
+            self.rx.gap = None;
             self.rx.epoch = self.rx.epoch.wrapping_add(1);
         }
         self.generation
@@ -222,7 +253,7 @@ impl Session {
     /// Whether `id` acknowledges the message in flight, which then no longer is. An acknowledgement
     /// of anything else is counted and changes nothing.
     pub(super) fn acked(&mut self, id: MessageId) -> bool {
-        let since = (u16::from(self.tx.next.number()) + 254 - u16::from(id.number())) % 255;
+        let since = (u16::from(self.tx.next.number()) + 509 - u16::from(id.number())) % 255;
         self.tx.unseen = self.tx.unseen.min(since as u8);
         if self.tx.in_flight != Some(id) {
             self.counters.stray_acks += 1;
@@ -267,9 +298,15 @@ impl Session {
             self.rx.recent.clear();
             self.rx.epoch = self.rx.epoch.wrapping_add(1);
             self.counters.restarts += 1;
+            self.rx.gap = None;
         }
-        let Some(slot) = self.rx.pending.iter_mut().find(|slot| slot.is_none()) else {
+        if self.rx.gap.as_mut().is_some_and(|gap| gap.holds(id)) {
             self.counters.refused += 1;
+            return Verdict::NoRoom;
+        }
+        self.rx.gap = None;
+        let Some(slot) = self.rx.pending.iter_mut().find(|slot| slot.is_none()) else {
+            self.refuse(id);
             return Verdict::NoRoom;
         };
         self.rx.recent.forget_far_from(id);
@@ -322,8 +359,18 @@ impl Session {
 
     /// The driver cannot accept the message: forgets it, so that a resend is new again.
     pub fn refused(&mut self, ticket: Ticket) {
+        match self.take_pending(ticket) {
+            Some(pending) => self.refuse(pending.id),
+            None => self.counters.refused += 1,
+        }
+    }
+
+    fn refuse(&mut self, id: MessageId) {
         self.counters.refused += 1;
-        self.take_pending(ticket);
+        // A sender with one message in flight has nothing behind it.
+        if self.rx.recent.depth() > 1 {
+            self.rx.gap.get_or_insert(Gap { id, behind: [0; 4], count: 0 });
+        }
     }
 
     fn take_pending(&mut self, ticket: Ticket) -> Option<Pending> {

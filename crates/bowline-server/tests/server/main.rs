@@ -1,0 +1,12 @@
+//! The server over real loopback sockets. Tests named `rNN_…` are the scenarios of `docs/scenarios.md`.
+
+mod cancel;
+mod delivery;
+mod harness;
+mod hostile;
+mod identity;
+mod lifecycle;
+mod load;
+mod plain;
+mod pressure;
+mod recovery;
