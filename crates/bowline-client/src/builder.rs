@@ -130,7 +130,7 @@ impl Builder {
             server: self.server,
             dialect: self.dialect,
             config: Config::new(Side::Device, timeout),
-            connect_timeout: self.timeout * 3,
+            timeout: self.timeout,
             backoff: self.backoff.unwrap_or_else(|| Backoff::within(self.timeout)),
             on_failure: self.on_failure,
         };

@@ -1,10 +1,10 @@
 //! The client as applications see it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_link::{DeadLetter, Endpoint, Ledger, Message, RecvError, Send, SendError, Status, StatusWatch};
-use tokio::sync::watch;
+use bowline_link::{DeadLetter, Endpoint, Ledger, Message, RecvError, SendError, Sending, Status, StatusWatch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use crate::Builder;
@@ -33,13 +33,13 @@ impl Client {
 
     /// Sends `message` exactly once and in order. Resolves when the server has acknowledged it,
     /// however many links that takes; on dialect P, when it is written. For what dropping the future
-    /// means, see [`Send`].
-    pub fn send(&self, message: impl Into<Message>) -> Send<'_> {
+    /// means, see [`Sending`].
+    pub fn send(&self, message: impl Into<Message>) -> Sending<'_> {
         self.0.endpoint.send(message)
     }
 
     /// Sends `message` at most once, now. Resolves when it is written, and fails if there is no link.
-    pub fn send_best_effort(&self, message: impl Into<Message>) -> Send<'_> {
+    pub fn send_best_effort(&self, message: impl Into<Message>) -> Sending<'_> {
         self.0.endpoint.send_best_effort(message)
     }
 
@@ -73,7 +73,7 @@ impl Client {
 
     /// Calls `callback` at every change of the link's status, from a task of its own, until the client
     /// is gone. Must not block.
-    pub fn on_change(&self, mut callback: impl FnMut(&Status) + std::marker::Send + 'static) {
+    pub fn on_change(&self, mut callback: impl FnMut(&Status) + Send + 'static) {
         let mut watch = self.watch();
         tokio::spawn(async move {
             while let Some(status) = watch.changed().await {
@@ -109,28 +109,27 @@ impl Client {
     }
 
     /// Takes no more messages, gives what is queued `drain` to be acknowledged, then ends the link.
-    /// Returns whether everything was acknowledged.
+    /// Returns whether everything was acknowledged. Cancel-safe: a dropped call may be made again.
     pub async fn close(&self, drain: Duration) -> bool {
         self.0.endpoint.drain();
         self.0.stop.send_replace(true);
-        // Nothing panics while it holds the lock.
-        let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut task) = task
-            && tokio::time::timeout(drain, &mut task).await.is_err()
+        let mut task = self.0.task.lock().await;
+        if let Some(running) = task.as_mut()
+            && tokio::time::timeout(drain, &mut *running).await.is_err()
         {
-            task.abort();
+            running.abort();
             // Aborted or finished meanwhile: either way it is over.
-            let _ = task.await;
+            let _ = running.await;
         }
-        let drained = self.0.endpoint.ledger().unsent == 0;
+        *task = None;
         self.0.endpoint.close();
-        drained
+        self.0.endpoint.ledger().lost == 0
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(task) = self.task.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(task) = self.task.get_mut() {
             task.abort();
         }
         self.endpoint.close();

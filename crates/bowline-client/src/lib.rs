@@ -23,7 +23,7 @@ pub use client::Client;
 pub use runner::{Attempt, Next};
 
 pub use bowline_link::{
-    DeadLetter, DownReason, Ledger, Limits, LinkState, Message, MessageError, RecvError, Send, SendError, Status,
+    DeadLetter, DownReason, Ledger, Limits, LinkState, Message, MessageError, RecvError, SendError, Sending, Status,
     StatusWatch,
 };
 pub use bowline_proto::Dialect;

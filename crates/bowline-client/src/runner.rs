@@ -8,6 +8,7 @@ use bowline_proto::Dialect;
 use bowline_proto::legacy::Config;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::Backoff;
 
@@ -15,7 +16,7 @@ use crate::Backoff;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// Failures in a row, this one included.
+    /// Attempts in a row that gave no lasting link, this one included.
     pub failures: u32,
     /// Links that came up so far; 0 if there has not been a server yet.
     pub connects: u64,
@@ -39,45 +40,55 @@ pub(crate) struct Runner {
     pub(crate) server: String,
     pub(crate) dialect: Dialect,
     pub(crate) config: Config,
-    pub(crate) connect_timeout: Duration,
+    pub(crate) timeout: Duration,
     pub(crate) backoff: Backoff,
     pub(crate) on_failure: Box<dyn FnMut(&Attempt) -> Next + Send>,
 }
 
 impl Runner {
-    /// Runs until `stop` says so and nothing is left to send, or until the policy gives up.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Runs until `stop` says so and nothing is left to send, or until the policy gives up. Whatever
+    /// happens, callers find the endpoint closed then.
+    pub(crate) async fn run(mut self, stop: watch::Receiver<bool>) {
+        self.connect_until(stop).await;
+        self.endpoint.close();
+    }
+
+    async fn connect_until(&mut self, mut stop: watch::Receiver<bool>) {
         let mut failures = 0_u32;
         loop {
             if *stop.borrow_and_update() && self.endpoint.ledger().unsent == 0 {
                 return;
             }
             let before = self.endpoint.status().connects;
-            let error = match self.link().await {
-                Ok(DownReason::Shutdown) => return,
-                Ok(reason) => {
-                    tracing::info!(server = %self.server, "link down: {reason}");
-                    io::Error::other(reason.to_string())
-                }
-                Err(error) => {
-                    tracing::debug!(server = %self.server, %error, "no link");
-                    error
-                }
-            };
+            let start = Instant::now();
+            let ended = self.link().await;
             let connects = self.endpoint.status().connects;
-            if connects > before {
-                // There was a server. Back at once, but not all boards in the same moment.
-                failures = 0;
-            } else {
-                let attempt = Attempt { failures: failures.saturating_add(1), connects, error };
+            let was_up = connects > before;
+            let error = match ended {
+                Ok(DownReason::Shutdown) => return,
+                Ok(DownReason::PeerClosed) if !was_up => io::Error::new(
+                    io::ErrorKind::ConnectionRefused,
+                    "the server closed the connection at the login: is this id allowed there? Its log says why",
+                ),
+                Ok(reason) => io::Error::other(reason.to_string()),
+                Err(error) => error,
+            };
+            tracing::debug!(server = %self.server, %error, was_up, "no link");
+            if !was_up {
+                failures = failures.saturating_add(1);
+                let attempt = Attempt { failures, connects, error };
                 if (self.on_failure)(&attempt) == Next::GiveUp {
                     tracing::warn!(server = %self.server, error = %attempt.error, "gave up connecting");
-                    self.endpoint.close();
                     return;
                 }
+            } else if start.elapsed() > self.timeout {
+                failures = 0;
+            } else {
+                // Up for a moment only: another device may have this id.
+                failures = failures.saturating_add(1);
             }
-            failures = failures.saturating_add(1);
-            let pause = self.backoff.pause(failures, fastrand::f64());
+            // At once after an outage, or nearly: not all boards in the same moment.
+            let pause = self.backoff.pause(failures.max(1), fastrand::f64());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 // Asked to stop: no use in waiting, unless something is left to send.
@@ -88,7 +99,8 @@ impl Runner {
 
     /// One link, from connecting to its end.
     async fn link(&mut self) -> io::Result<DownReason> {
-        let stream = match tokio::time::timeout(self.connect_timeout, TcpStream::connect(&self.server)).await {
+        let stream = match tokio::time::timeout(self.timeout.saturating_mul(3), TcpStream::connect(&self.server)).await
+        {
             Ok(stream) => stream?,
             Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to the attempt to connect")),
         };

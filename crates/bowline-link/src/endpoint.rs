@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use bowline_proto::Side;
 use bowline_proto::legacy::{Counters, Generation, Session};
+use bowline_proto::{Dialect, Side};
 use tokio::sync::{Notify, watch};
 
 use crate::inbox::Inbox;
 use crate::outbox::{Outbox, Ticket};
-use crate::status::{LinkState, Status};
-use crate::{Clock, DeadLetter, DownReason, Message, RecvError, Send, SendError, StatusWatch};
+use crate::status::{LinkState, Seen, Status};
+use crate::{Clock, DeadLetter, DownReason, Message, RecvError, SendError, Sending, StatusWatch};
 
 /// How much an endpoint may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ struct Shared {
     state: Mutex<State>,
     /// A message has come in, or the endpoint was closed.
     arrived: Notify,
-    status: watch::Sender<Status>,
+    status: watch::Sender<Seen>,
     limits: Limits,
     clock: Clock,
 }
@@ -85,6 +85,8 @@ pub struct Ledger {
     pub unread: usize,
     /// Messages accepted for sending and not yet acknowledged by the peer.
     pub unsent: usize,
+    /// Messages accepted for sending and given up when the endpoint was closed.
+    pub lost: usize,
     /// Messages nobody could handle, since the start.
     pub dead_letters: u64,
 }
@@ -102,7 +104,7 @@ impl Endpoint {
                 tickets: Vec::new(),
             }),
             arrived: Notify::new(),
-            status: watch::Sender::new(Status { link: LinkState::Never, connects: 0 }),
+            status: watch::Sender::new(Seen::default()),
             limits,
             clock: Clock::start(),
         }))
@@ -111,15 +113,15 @@ impl Endpoint {
     /// Sends `message` exactly once and in order. Resolves when the peer has acknowledged it, however
     /// many links that takes; on dialect P, which has no acknowledgements, when it is written.
     ///
-    /// Waits for room while the outbox is full. For what dropping the future means, see [`Send`].
-    pub fn send(&self, message: impl Into<Message>) -> Send<'_> {
-        Send::new(self, message.into(), true)
+    /// Waits for room while the outbox is full. For what dropping the future means, see [`Sending`].
+    pub fn send(&self, message: impl Into<Message>) -> Sending<'_> {
+        Sending::new(self, message.into(), true)
     }
 
     /// Sends `message` at most once, now. Resolves when it is written to the transport, and fails if
     /// there is no link, so that a caller always learns what became of it.
-    pub fn send_best_effort(&self, message: impl Into<Message>) -> Send<'_> {
-        Send::new(self, message.into(), false)
+    pub fn send_best_effort(&self, message: impl Into<Message>) -> Sending<'_> {
+        Sending::new(self, message.into(), false)
     }
 
     /// Waits for the next message. Cancel-safe: a message is taken only by a call that returns it.
@@ -158,13 +160,13 @@ impl Endpoint {
     /// The link's status now.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.0.status.borrow().clone()
+        self.0.status.borrow().status.clone()
     }
 
     /// Follows the link's status.
     #[must_use]
     pub fn watch(&self) -> StatusWatch {
-        StatusWatch(self.0.status.subscribe())
+        StatusWatch::new(self.0.status.subscribe())
     }
 
     /// Waits until the link is up. Cancel-safe.
@@ -172,15 +174,11 @@ impl Endpoint {
     /// # Errors
     /// When the endpoint is closed.
     pub async fn connected(&self) -> Result<(), SendError> {
-        let mut watch = self.watch();
-        while !self.is_closed() {
-            if watch.now().is_up() {
-                return Ok(());
-            }
-            // The sender lives as long as the endpoint.
-            let _ = watch.changed().await;
+        let mut seen = self.0.status.subscribe();
+        match seen.wait_for(|seen| seen.closed || seen.status.is_up()).await {
+            Ok(seen) if !seen.closed => Ok(()),
+            _ => Err(SendError::Closed),
         }
-        Err(SendError::Closed)
     }
 
     /// What was counted so far.
@@ -191,8 +189,15 @@ impl Endpoint {
             session: *state.session.counters(),
             unread: state.inbox.len(),
             unsent: state.outbox.accepted(),
+            lost: state.outbox.lost,
             dead_letters: state.inbox.buried,
         }
+    }
+
+    /// What the peer speaks, or last spoke; `None` before it was there.
+    #[must_use]
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.lock().session.dialect()
     }
 
     /// How often the peer's ids have started anew; see [`Session::epoch`].
@@ -236,13 +241,15 @@ impl Endpoint {
     /// received before can still be taken.
     pub fn close(&self) {
         let mut state = self.lock();
+        if state.outbox.closed {
+            return;
+        }
         state.outbox.close();
         state.kick();
         drop(state);
         self.0.arrived.notify_waiters();
         self.0.arrived.notify_one();
-        // Whoever waits for a link looks again.
-        self.0.status.send_modify(|_| {});
+        self.0.status.send_modify(|seen| seen.closed = true);
     }
 
     /// Whether [`Endpoint::close`] was called.
@@ -273,12 +280,12 @@ impl Endpoint {
             Some(dialect) => message.repr(qos).check(dialect, line)?,
             // Not known before the device has been there: what no dialect can carry is refused now,
             // the rest when it comes to that.
-            None => message.repr(qos).check(bowline_proto::Dialect::Headers, line)?,
+            None => message.repr(qos).check(Dialect::Headers, line)?,
         }
         let ticket = if qos {
             state.outbox.push_qos(message)
         } else {
-            if !self.0.status.borrow().is_up() {
+            if !self.0.status.borrow().status.is_up() {
                 return Err(SendError::NoLink);
             }
             let fresh = state.session.is_fresh();
@@ -290,6 +297,10 @@ impl Endpoint {
 
     pub(crate) fn poll_sent(&self, ticket: Ticket, waker: &Waker) -> Poll<Result<(), SendError>> {
         self.lock().outbox.poll(ticket, waker)
+    }
+
+    pub(crate) fn is_accepted(&self, ticket: Ticket) -> bool {
+        self.lock().outbox.is_accepted(ticket)
     }
 
     pub(crate) fn abandon(&self, ticket: Ticket) {
@@ -306,7 +317,7 @@ impl Endpoint {
     }
 
     pub(crate) fn set_status(&self, link: LinkState) {
-        self.0.status.send_modify(|status| {
+        self.0.status.send_modify(|Seen { status, .. }| {
             if matches!(link, LinkState::Up { .. }) {
                 status.connects += 1;
             }
@@ -324,7 +335,7 @@ impl Endpoint {
         let in_flight = state.session.in_flight().is_some();
         state.outbox.link_ended(reason, in_flight);
         // The status may still be that of a link which this one replaced without ever being up.
-        if was_up || self.0.status.borrow().is_up() {
+        if was_up || self.0.status.borrow().status.is_up() {
             // Under the lock, so that no later link's status is overwritten.
             self.set_status(LinkState::Down(reason));
         }

@@ -9,6 +9,9 @@ use crate::Message;
 /// Most qos messages that wait for room in a full inbox. The engine refuses more.
 const PARKED: usize = 16;
 
+/// Bytes of dead letters kept, whatever their number; the newest is kept in any case.
+const DEAD_BYTES: usize = 64 * 1024;
+
 /// A message that nobody can handle, with its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -30,6 +33,7 @@ pub(crate) struct Inbox {
     capacity: usize,
     dead: VecDeque<DeadLetter>,
     dead_capacity: usize,
+    dead_bytes: usize,
     /// Dead letters since the start, those the box has dropped since included.
     pub(crate) buried: u64,
     /// New messages are not accepted any more; they come again to whoever comes after us.
@@ -54,6 +58,7 @@ impl Inbox {
             capacity: capacity.max(4),
             dead: VecDeque::new(),
             dead_capacity: dead_capacity.max(1),
+            dead_bytes: 0,
             buried: 0,
             draining: false,
         }
@@ -107,8 +112,11 @@ impl Inbox {
 
     /// Keeps what nobody can handle. The oldest goes when the box is full; `buried` tells.
     pub(crate) fn bury(&mut self, bytes: Vec<u8>, reason: String) {
-        if self.dead.len() == self.dead_capacity {
-            self.dead.pop_front();
+        self.dead_bytes += bytes.len();
+        while self.dead.len() == self.dead_capacity || self.dead_bytes > DEAD_BYTES && !self.dead.is_empty() {
+            if let Some(oldest) = self.dead.pop_front() {
+                self.dead_bytes -= oldest.bytes.len();
+            }
         }
         self.dead.push_back(DeadLetter { bytes, reason });
         self.buried += 1;

@@ -15,7 +15,7 @@ mod error;
 mod inbox;
 mod message;
 mod outbox;
-mod send;
+mod sending;
 mod status;
 
 pub use clock::Clock;
@@ -24,7 +24,7 @@ pub use endpoint::{Endpoint, Ledger, Limits};
 pub use error::{RecvError, SendError};
 pub use inbox::DeadLetter;
 pub use message::Message;
-pub use send::Send;
+pub use sending::Sending;
 pub use status::{DownReason, LinkState, Status, StatusWatch};
 
 pub use bowline_proto::wire::MessageError;

@@ -24,12 +24,14 @@ pub(crate) struct Outbox {
     capacity: usize,
     best_effort: VecDeque<Entry>,
     best_effort_capacity: usize,
-    /// Best-effort messages handed to the link, whose bytes may not all be written.
-    writing: VecDeque<Entry>,
+    /// Best-effort messages handed to the link, with the place in its output where they end.
+    writing: VecDeque<(Entry, u64)>,
     next_ticket: Ticket,
     /// What went wrong with messages whose callers have not looked yet.
     failed: Vec<(Ticket, SendError)>,
     pub(crate) closed: bool,
+    /// Messages accepted and given up.
+    pub(crate) lost: usize,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Outbox {
             next_ticket: 0,
             failed: Vec::new(),
             closed: false,
+            lost: 0,
         }
     }
 
@@ -158,17 +161,21 @@ impl Outbox {
         self.admit();
     }
 
-    /// The link takes the next best-effort message.
-    pub(crate) fn take_best_effort(&mut self) -> Option<&Message> {
-        let entry = self.best_effort.pop_front()?;
-        self.writing.push_back(entry);
-        self.writing.back().map(|entry| &entry.message)
+    /// The link takes the next best-effort message. `put` puts it into the link's output and says where
+    /// it ends there.
+    pub(crate) fn take_best_effort(&mut self, put: impl FnOnce(&Message) -> u64) {
+        if let Some(entry) = self.best_effort.pop_front() {
+            let end = put(&entry.message);
+            self.writing.push_back((entry, end));
+        }
     }
 
-    /// The link has written everything it was given, the `head` too if that was among it.
-    pub(crate) fn written(&mut self, head: bool) {
-        for mut entry in self.writing.drain(..) {
-            entry.wake();
+    /// The link has written its output up to here, and the `head` with it if that was not before.
+    pub(crate) fn written(&mut self, up_to: u64, head: bool) {
+        while self.writing.front().is_some_and(|(_, end)| *end <= up_to) {
+            if let Some((mut entry, _)) = self.writing.pop_front() {
+                entry.wake();
+            }
         }
         if let Some(entry) = self.qos.front_mut().filter(|entry| head && entry.upgraded) {
             entry.wake();
@@ -191,8 +198,8 @@ impl Outbox {
                 self.admit();
             }
         }
-        let waiting = self.best_effort.drain(..).chain(self.writing.drain(..));
-        for mut entry in waiting {
+        let writing = self.writing.drain(..).map(|(entry, _)| entry);
+        for mut entry in self.best_effort.drain(..).chain(writing) {
             if !matches!(entry.caller, Caller::Gone) {
                 self.failed.push((entry.ticket, SendError::LinkEnded(reason)));
                 entry.wake();
@@ -200,11 +207,13 @@ impl Outbox {
         }
     }
 
-    /// Nothing will be sent any more. Accepted messages are lost with the memory they are in.
+    /// Nothing will be sent any more. Accepted messages are lost with the memory they are in, and
+    /// counted.
     pub(crate) fn close(&mut self) {
         self.closed = true;
-        let all = self.qos.drain(..).chain(self.best_effort.drain(..)).chain(self.writing.drain(..));
-        for mut entry in all {
+        self.lost += self.accepted;
+        let writing = self.writing.drain(..).map(|(entry, _)| entry);
+        for mut entry in self.qos.drain(..).chain(self.best_effort.drain(..)).chain(writing) {
             if !matches!(entry.caller, Caller::Gone) {
                 self.failed.push((entry.ticket, SendError::Closed));
                 entry.wake();
@@ -231,6 +240,13 @@ impl Outbox {
         })
     }
 
+    /// Whether the message will be sent, or was, whatever becomes of its caller.
+    pub(crate) fn is_accepted(&mut self, ticket: Ticket) -> bool {
+        let accepted = self.accepted;
+        let failed = self.failed.iter().any(|(failed, _)| *failed == ticket);
+        !failed && !matches!(self.find(ticket), Some((_, Place::Qos(at))) if at >= accepted)
+    }
+
     /// The caller is gone. A message that has not been accepted goes with it, any other stays.
     pub(crate) fn abandon(&mut self, ticket: Ticket) {
         self.failed.retain(|(failed, _)| *failed != ticket);
@@ -250,7 +266,7 @@ impl Outbox {
         }
         self.best_effort
             .iter_mut()
-            .chain(self.writing.iter_mut())
+            .chain(self.writing.iter_mut().map(|(entry, _)| entry))
             .find(|entry| entry.ticket == ticket)
             .map(|entry| (entry, Place::BestEffort))
     }
@@ -259,4 +275,60 @@ impl Outbox {
 enum Place {
     Qos(usize),
     BestEffort,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outbox() -> Outbox {
+        Outbox::new(2, 8)
+    }
+
+    fn is_done(outbox: &mut Outbox, ticket: Ticket) -> bool {
+        outbox.poll(ticket, Waker::noop()).is_ready()
+    }
+
+    #[test]
+    fn a_best_effort_message_is_done_when_its_own_bytes_are_written() {
+        let mut outbox = outbox();
+        let [first, second] = ["1", "2"].map(|text| outbox.push_best_effort(text.into(), false).unwrap());
+        outbox.take_best_effort(|_| 10);
+        outbox.take_best_effort(|_| 20);
+        outbox.written(9, false);
+        assert!(!is_done(&mut outbox, first));
+        outbox.written(10, false);
+        assert!(is_done(&mut outbox, first) && !is_done(&mut outbox, second));
+        outbox.link_ended(DownReason::PeerClosed, false);
+        assert_eq!(outbox.poll(second, Waker::noop()), Poll::Ready(Err(SendError::LinkEnded(DownReason::PeerClosed))));
+    }
+
+    #[test]
+    fn what_waits_for_room_leaves_with_its_caller_and_what_is_accepted_stays() {
+        let mut outbox = outbox();
+        let tickets = ["1", "2", "3", "4"].map(|text| outbox.push_qos(text.into()));
+        assert_eq!(tickets.map(|ticket| outbox.is_accepted(ticket)), [true, true, false, false]);
+        for ticket in tickets {
+            if ticket != tickets[3] {
+                outbox.abandon(ticket);
+            }
+        }
+        let mut sent = Vec::new();
+        while let Some(message) = outbox.head() {
+            sent.push(message.text().unwrap().to_owned());
+            outbox.delivered();
+        }
+        assert_eq!(sent, ["1", "2", "4"], "3 was taken back, 4 moved up");
+        assert!(is_done(&mut outbox, tickets[3]));
+    }
+
+    #[test]
+    fn what_a_close_gives_up_is_counted() {
+        let mut outbox = outbox();
+        let tickets = ["1", "2", "3"].map(|text| outbox.push_qos(text.into()));
+        outbox.delivered();
+        outbox.close();
+        assert_eq!(outbox.lost, 2, "one was delivered, the last one had moved up");
+        assert_eq!(outbox.poll(tickets[1], Waker::noop()), Poll::Ready(Err(SendError::Closed)));
+    }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bowline_proto::Dialect;
 use bowline_proto::legacy::CloseReason;
+use tokio::sync::watch;
 
 /// The state of an endpoint's link, and how often it has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,21 +73,49 @@ impl Status {
     }
 }
 
+/// What an endpoint tells its watchers.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) status: Status,
+    pub(crate) closed: bool,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Seen { status: Status { link: LinkState::Never, connects: 0 }, closed: false }
+    }
+}
+
 /// Follows an endpoint's [`Status`]. Changes in quick succession may be seen as one; `connects` tells.
 #[derive(Debug, Clone)]
-pub struct StatusWatch(pub(crate) tokio::sync::watch::Receiver<Status>);
+pub struct StatusWatch {
+    seen: watch::Receiver<Seen>,
+    last: Status,
+}
 
 impl StatusWatch {
+    pub(crate) fn new(mut seen: watch::Receiver<Seen>) -> Self {
+        let last = seen.borrow_and_update().status.clone();
+        StatusWatch { seen, last }
+    }
+
     /// The status now.
     #[must_use]
     pub fn now(&self) -> Status {
-        self.0.borrow().clone()
+        self.seen.borrow().status.clone()
     }
 
-    /// Waits for the next change since this watch last looked, and says what the status is then.
-    /// `None` when the endpoint is gone. Cancel-safe: a change is not lost by dropping the future.
+    /// Waits until the status is not the one last returned (at first, the one at the time this watch was
+    /// made), and says what it is then. `None` when the endpoint is gone, or closed and without a link.
+    /// Cancel-safe: a change is not lost by dropping the future.
     pub async fn changed(&mut self) -> Option<Status> {
-        self.0.changed().await.ok()?;
-        Some(self.0.borrow_and_update().clone())
+        let last = &self.last;
+        let news = |seen: &Seen| seen.status != *last || seen.closed && !seen.status.is_up();
+        let status = self.seen.wait_for(news).await.ok()?.status.clone();
+        if status == self.last {
+            return None;
+        }
+        self.last.clone_from(&status);
+        Some(status)
     }
 }

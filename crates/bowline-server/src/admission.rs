@@ -99,7 +99,9 @@ impl Gate {
         if !self.knows(id.as_str()) {
             return Err(Refusal::UnknownId);
         }
-        let plain = plain_listener || self.plain.iter().any(|pattern| pattern.matches(id.as_str()));
+        // Only a U login can be one of plain lines: an H login says that it is H.
+        let plain = wire == Dialect::Upstream
+            && (plain_listener || self.plain.iter().any(|pattern| pattern.matches(id.as_str())));
         let dialect = if plain { Dialect::Plain } else { wire };
         if self.dialects.allow(dialect) { Ok(dialect) } else { Err(Refusal::Dialect(dialect)) }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_link::Limits;
-use bowline_proto::legacy::Pace;
+use bowline_proto::DeviceId;
 
 use crate::{Admission, Device, Server, Sessions};
 
@@ -19,7 +19,7 @@ pub struct Builder {
     pub(crate) login_timeout: Duration,
     pub(crate) expiry: Duration,
     pub(crate) limits: Limits,
-    pub(crate) pace: Option<Pace>,
+    pub(crate) pace: (u32, Duration),
     pub(crate) settle: Duration,
     pub(crate) max_devices: usize,
     pub(crate) max_links: usize,
@@ -71,7 +71,7 @@ impl Builder {
             login_timeout: Duration::from_secs(5),
             expiry: Duration::from_secs(3600),
             limits: Limits::default(),
-            pace: None,
+            pace: (4, Duration::from_millis(50)),
             settle: Duration::from_millis(200),
             max_devices: 20_000,
             max_links: 20_000,
@@ -131,11 +131,11 @@ impl Builder {
         self
     }
 
-    /// How fast messages may go to a device. Default: 4 at once, then one every 50 ms, which the
-    /// smallest boards can take.
+    /// How fast messages may go to a device: `burst` at once, then one every `interval`; zero for no
+    /// limit. Default: 4, then one every 50 ms, which the smallest boards can take.
     #[must_use]
-    pub fn pace(mut self, pace: Pace) -> Self {
-        self.pace = Some(pace);
+    pub fn pace(mut self, burst: u32, interval: Duration) -> Self {
+        self.pace = (burst, interval);
         self
     }
 
@@ -180,6 +180,23 @@ impl Builder {
     pub fn sessions(mut self, sessions: Sessions) -> Self {
         self.sessions = sessions;
         self
+    }
+
+    /// Checks the settings, without starting anything.
+    ///
+    /// # Errors
+    /// Says which setting makes no sense.
+    pub fn check(&self) -> Result<(), StartError> {
+        if self.listen.is_empty() {
+            return Err(StartError::NoAddress);
+        }
+        if self.timeout < Duration::from_millis(100) {
+            return Err(StartError::Timeout(self.timeout));
+        }
+        for id in &self.admission.expected {
+            DeviceId::new(id).map_err(|error| StartError::Id { id: id.clone(), error })?;
+        }
+        Ok(())
     }
 
     /// Starts the server. It runs until [`Server::shutdown`], or until its last handle is dropped.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bowline_link::{DeadLetter, Endpoint, Ledger, Limits, Message, RecvError, Send, SendError, Status, StatusWatch};
-use bowline_proto::Side;
+use bowline_link::{DeadLetter, Endpoint, Ledger, Limits, Message, RecvError, SendError, Sending, Status, StatusWatch};
+use bowline_proto::{Dialect, Side};
 
 /// A device: its id, its queues and its link, if there is one. Cheap to clone; outlives links.
 #[derive(Debug, Clone)]
@@ -24,12 +24,12 @@ impl Device {
     }
 
     /// Sends `message` exactly once and in order; see [`Endpoint::send`].
-    pub fn send(&self, message: impl Into<Message>) -> Send<'_> {
+    pub fn send(&self, message: impl Into<Message>) -> Sending<'_> {
         self.endpoint.send(message)
     }
 
     /// Sends `message` at most once, now; see [`Endpoint::send_best_effort`].
-    pub fn send_best_effort(&self, message: impl Into<Message>) -> Send<'_> {
+    pub fn send_best_effort(&self, message: impl Into<Message>) -> Sending<'_> {
         self.endpoint.send_best_effort(message)
     }
 
@@ -59,6 +59,12 @@ impl Device {
     #[must_use]
     pub fn watch(&self) -> StatusWatch {
         self.endpoint.watch()
+    }
+
+    /// What the device speaks, or last spoke; `None` before it was there.
+    #[must_use]
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.endpoint.dialect()
     }
 
     /// Links of this device so far.

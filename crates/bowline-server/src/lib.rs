@@ -31,9 +31,7 @@ pub use server::{DeviceError, Server, Sessions};
 pub use stats::Stats;
 
 pub use bowline_link::{
-    DeadLetter, DownReason, Ledger, Limits, LinkState, Message, MessageError, RecvError, Send, SendError, Status,
+    DeadLetter, DownReason, Ledger, Limits, LinkState, Message, MessageError, RecvError, SendError, Sending, Status,
     StatusWatch,
 };
 pub use bowline_proto::Dialect;
-pub use bowline_proto::legacy::Pace;
-pub use bowline_proto::time::Duration as Span;

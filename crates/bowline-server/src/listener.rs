@@ -43,22 +43,19 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, plain: bool,
                     shared.counters.accept_pauses.one();
                     tracing::warn!(
                         %error,
-                        "cannot accept connections for now: raise the limit of open files (ulimit -n), or lower max_links"
+                        "cannot accept connections for now: raise the limit of open files (ulimit -n)"
                     );
                 }
+                let ended = shared.ended.notified();
+                tokio::pin!(ended);
+                // From here on no end is missed.
+                ended.as_mut().enable();
                 // Who has not logged in makes room for who will.
-                if !shared.lobby.show_one_out() {
-                    tokio::select! {
-                        () = tokio::time::sleep(BREATH) => {}
-                        () = shared.ended.notified() => {}
-                        _ = stop.wait_for(|stop| *stop) => break,
-                    }
-                } else {
-                    tokio::select! {
-                        Some(_) = connections.join_next() => {}
-                        () = tokio::time::sleep(BREATH) => {}
-                        _ = stop.wait_for(|stop| *stop) => break,
-                    }
+                shared.lobby.show_one_out();
+                tokio::select! {
+                    () = ended => {}
+                    () = tokio::time::sleep(BREATH) => {}
+                    _ = stop.wait_for(|stop| *stop) => break,
                 }
             }
             // The peer was gone before we looked. Nothing to do with the listener.
@@ -77,19 +74,28 @@ fn is_shortage(error: &io::Error) -> bool {
 
 /// One connection, from its first byte to its end.
 async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, plain: bool, permit: OwnedSemaphorePermit) {
-    if let Err(refusal) = connection(&shared, stream, peer, plain).await {
+    let mut id = None;
+    if let Err(refusal) = connection(&shared, stream, peer, plain, &mut id).await {
         refusal.counter(&shared.counters).one();
-        if shared.refused.is_first(peer.ip()) {
-            tracing::warn!(%peer, "refused a connection: {refusal} (logged once for this address)");
+        let id = id.unwrap_or_default();
+        if shared.refused.is_first(peer.ip(), refusal, &id) {
+            tracing::warn!(%peer, device = ?id, "refused a connection: {refusal} (logged once for this address)");
         } else {
-            tracing::debug!(%peer, "refused a connection: {refusal}");
+            tracing::debug!(%peer, device = ?id, "refused a connection: {refusal}");
         }
     }
     drop(permit);
     shared.ended.notify_waiters();
 }
 
-async fn connection(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, plain: bool) -> Result<(), Refusal> {
+/// Sets `claimed` to the id of the login, once there is one.
+async fn connection(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    plain: bool,
+    claimed: &mut Option<Box<str>>,
+) -> Result<(), Refusal> {
     // A small message is worth sending at once. Failing to say so is no reason to refuse.
     let _ = stream.set_nodelay(true);
     let FirstLine { dialect, id, rest } = {
@@ -102,6 +108,7 @@ async fn connection(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, p
             _ = stop.wait_for(|stop| *stop) => return Err(Refusal::Closed),
         }
     };
+    *claimed = Some(id.clone());
     let checked = bowline_proto::DeviceId::new(&id).map_err(|error| Refusal::Login(error.into()))?;
     let dialect = shared.gate.admit(checked, dialect, plain)?;
     let expected = shared.gate.is_expected(&id);

@@ -46,9 +46,9 @@ impl Lobby {
         Guest { lobby: Arc::clone(self), number, shown_out }
     }
 
-    /// Shows the oldest out. Says whether there was one.
-    pub(crate) fn show_one_out(&self) -> bool {
-        self.lock().guests.pop_first().is_some()
+    /// Shows the oldest out, if there is one.
+    pub(crate) fn show_one_out(&self) {
+        self.lock().guests.pop_first();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inside> {

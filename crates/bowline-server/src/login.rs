@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::mem::Discriminant;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
@@ -95,20 +96,23 @@ pub(crate) async fn read(stream: &TcpStream) -> Result<FirstLine, Refusal> {
     }
 }
 
-/// Remembers who was refused, so that each peer is logged once.
+/// Remembers who was refused and why, so that each is logged once.
 #[derive(Debug, Default)]
-pub(crate) struct Refused(Mutex<HashSet<IpAddr>>);
+pub(crate) struct Refused(Mutex<HashSet<Refusing>>);
+
+/// Who was refused, why, and under which id if it had one.
+type Refusing = (IpAddr, Discriminant<Refusal>, Box<str>);
 
 impl Refused {
     const REMEMBERED: usize = 1024;
 
-    /// Whether this is the first refusal of this peer, as far as is remembered.
-    pub(crate) fn is_first(&self, peer: IpAddr) -> bool {
+    /// Whether this is the first refusal of its kind of this peer under this id, as far as is remembered.
+    pub(crate) fn is_first(&self, peer: IpAddr, refusal: Refusal, id: &str) -> bool {
         // Nothing panics while it holds the lock.
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if peers.len() >= Self::REMEMBERED {
             peers.clear();
         }
-        peers.insert(peer)
+        peers.insert((peer, std::mem::discriminant(&refusal), id.into()))
     }
 }

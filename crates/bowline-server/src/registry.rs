@@ -80,7 +80,7 @@ impl Registry {
         let mut known = self.lock();
         let Known { devices, linked } = &mut *known;
         let attached = devices.get(id).map(|entry| entry.attached);
-        if attached.is_none() && devices.len() >= self.capacity {
+        if attached.is_none() && devices.len() >= self.capacity && !evict(devices) {
             return Err(Refusal::TooManyDevices);
         }
         // A device that has a link keeps its place when it comes again.
@@ -155,6 +155,24 @@ fn entry<'a>(devices: &'a mut HashMap<Arc<str>, Entry>, id: &str, limits: Limits
         seen: false,
         idle_since: Instant::now(),
     })
+}
+
+/// Forgets the temporary device that has been away for longest, if there is one for and from which
+/// nothing is queued: a flood of made-up ids must not keep real ones out.
+fn evict(devices: &mut HashMap<Arc<str>, Entry>) -> bool {
+    let oldest = devices
+        .values()
+        .filter(|entry| !entry.persistent && entry.attached == 0 && entry.device.endpoint.is_idle())
+        .min_by_key(|entry| entry.idle_since)
+        .map(|entry| entry.device.clone());
+    match oldest {
+        Some(device) => {
+            devices.remove(device.id());
+            device.endpoint.close();
+            true
+        }
+        None => false,
+    }
 }
 
 impl Drop for Attachment {

@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_proto::legacy::Config;
+use bowline_proto::legacy::{Config, Pace};
 use bowline_proto::{DeviceId, Side};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::admission::Gate;
 use crate::lobby::Lobby;
@@ -103,15 +102,7 @@ impl Server {
     }
 
     pub(crate) async fn start(mut builder: Builder) -> Result<Self, StartError> {
-        if builder.listen.is_empty() {
-            return Err(StartError::NoAddress);
-        }
-        if builder.timeout < Duration::from_millis(100) {
-            return Err(StartError::Timeout(builder.timeout));
-        }
-        for id in &builder.admission.expected {
-            DeviceId::new(id).map_err(|error| StartError::Id { id: id.clone(), error })?;
-        }
+        builder.check()?;
         let mut listeners = Vec::new();
         for (address, plain) in builder.listen {
             let listener = listen(address).map_err(|error| StartError::Listen { address, error })?;
@@ -231,14 +222,13 @@ impl Server {
     pub async fn shutdown(&self, drain: Duration) -> Sessions {
         let shared = &self.0.shared;
         shared.stop.send_replace(true);
-        let deadline = Instant::now() + drain;
         for device in shared.registry.all() {
             device.endpoint.drain();
         }
         // Dropping this future leaves the tasks to the next call, or to the last handle.
         let mut tasks = self.0.tasks.lock().await;
         let all = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout_at(deadline, all).await.is_err() {
+        if tokio::time::timeout(drain, all).await.is_err() {
             tasks.shutdown().await;
         }
         Sessions(shared.registry.take())
@@ -259,11 +249,11 @@ impl Drop for Running {
     }
 }
 
-fn config(timeout: Duration, settle: Duration, pace: Option<bowline_proto::legacy::Pace>) -> Config {
+fn config(timeout: Duration, settle: Duration, (burst, interval): (u32, Duration)) -> Config {
     use bowline_proto::time::Duration as Span;
     let span = |duration: Duration| Span::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     let config = Config::new(Side::Server, span(timeout));
-    Config { settle: span(settle), pace: pace.unwrap_or(config.pace), ..config }
+    Config { settle: span(settle), pace: Pace { burst, interval: span(interval) }, ..config }
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {

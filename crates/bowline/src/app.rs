@@ -1,23 +1,60 @@
 //! What the server does with messages until there is an app host: echo, or print.
 
+use std::io::Write;
+
 use bowline_server::{Device, LinkState, Message, SendError};
+
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::App;
 use crate::hub::{Hub, Text, What};
+use crate::talk::shown;
 
 /// Ident of the echo app in the three-byte header of dialect H: `[app, instance, app header byte]`.
 const ECHO: u8 = 0;
 
 /// Serves one device for as long as it is known.
-pub(crate) async fn run(app: App, device: Device, hub: Hub) {
-    tokio::join!(handle(app, &device, &hub), follow(&device, &hub));
+pub(crate) async fn run(app: App, device: Device, hub: Hub, printer: Printer) {
+    tokio::join!(handle(app, &device, &hub, &printer), follow(&device, &hub));
 }
 
-async fn handle(app: App, device: &Device, hub: &Hub) {
+/// Writes lines to standard output from a thread of its own: a reader that stalls makes devices wait, and
+/// nothing else.
+#[derive(Debug, Clone)]
+pub(crate) struct Printer(mpsc::Sender<(String, oneshot::Sender<()>)>);
+
+impl Printer {
+    pub(crate) fn start() -> Self {
+        let (lines, mut queue) = mpsc::channel::<(String, oneshot::Sender<()>)>(64);
+        std::thread::spawn(move || {
+            while let Some((line, written)) = queue.blocking_recv() {
+                if writeln!(std::io::stdout().lock(), "{line}").is_err() {
+                    // Nobody reads any more. Whoever prints finds the queue closed.
+                    return;
+                }
+                // The one who waits for it may be gone.
+                let _ = written.send(());
+            }
+        });
+        Printer(lines)
+    }
+
+    /// Returns when the line is written; whether it was.
+    async fn print(&self, line: String) -> bool {
+        let (written, done) = oneshot::channel();
+        self.0.send((line, written)).await.is_ok() && done.await.is_ok()
+    }
+}
+
+async fn handle(app: App, device: &Device, hub: &Hub, printer: &Printer) {
     while let Ok(message) = device.recv().await {
         hub.tell(device.id(), || What::Received(Text::of(&message, message.is_qos())));
         match app {
-            App::Print => print(device, &message),
+            App::Print => {
+                if !printer.print(line(device, &message)).await {
+                    device.bury(&message, "standard output is closed");
+                }
+            }
             App::Echo => match message.header() {
                 [] | [ECHO, _, _] => {
                     if echo(device, hub, message).await == Err(SendError::Closed) {
@@ -48,13 +85,10 @@ async fn echo(device: &Device, hub: &Hub, message: Message) -> Result<(), SendEr
     sent
 }
 
-fn print(device: &Device, message: &Message) {
-    use std::io::Write;
-
+fn line(device: &Device, message: &Message) -> String {
     let text = Text::of(message, message.is_qos());
     let header = if text.header.is_empty() { String::new() } else { format!("[{}] ", text.header) };
-    // A reader that went away (`| head`) is no reason to stop serving.
-    let _ = writeln!(std::io::stdout().lock(), "{}\t{header}{}", device.id(), text.payload);
+    shown(&format!("{}\t{header}{}", device.id(), text.payload)).into_owned()
 }
 
 /// Tells watchers about the device's link.

@@ -46,16 +46,18 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without a configuration it listens on 127.0.0.1, ports 9999 and 8123, lets every device of this machine in, and
-echoes what it gets. Both ports speak all dialects; they are the defaults of the two MicroPython libraries.
+Without a configuration it listens on 127.0.0.1, ports 9999 and 8123, lets every device of this
+machine in, and echoes what it gets. Both ports speak all dialects; they are the defaults of the
+two MicroPython libraries.
 
-The boards in the field cannot prove who they are, so letting the network in must be asked for: --open-lan.")]
+The boards in the field cannot prove who they are, so letting the network in must be asked for:
+--open-lan.")]
 pub(crate) struct ServeArgs {
     /// Configuration file (TOML); all fields are explained in docs/configuration.md
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Address to listen on, instead of the configured ones; may be repeated. Port 0: the system chooses
-    #[arg(short, long, value_name = "ADDRESS:PORT")]
+    #[arg(short, long, value_name = "ADDRESS:PORT", value_parser = parse_address)]
     pub(crate) listen: Vec<SocketAddr>,
     /// Let devices of the whole network in without proof of who they are. Without --listen: on all addresses
     #[arg(long)]
@@ -85,9 +87,9 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each line of standard input is a message. On dialect H a line that is not JSON is sent as a JSON string, because
-that is what the other side expects; --raw switches that off. After the end of input it waits until everything is
-acknowledged, and a moment for answers.")]
+Each line of standard input is a message. On dialect H a line that is not JSON is sent as a JSON
+string, because that is what the other side expects; --raw switches that off. After the end of
+input it waits until everything is acknowledged, and a moment for answers.")]
 pub(crate) struct DeviceArgs {
     /// The device's id
     pub(crate) id: String,
@@ -130,9 +132,9 @@ pub(crate) enum DialectArg {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-On dialect H a text that is not JSON is sent as a JSON string, because that is what boards expect; --raw switches
-that off. The message stays queued if the device does not acknowledge it in time: it is delivered when the device
-is back, unless the server stops before.")]
+On dialect H a text that is not JSON is sent as a JSON string, because that is what boards expect;
+--raw switches that off. The message stays queued if the device does not acknowledge it in time: it
+is delivered when the device is back, unless the server stops before. Exit code 3 says so.")]
 pub(crate) struct SendArgs {
     /// The device's id
     pub(crate) id: String,
@@ -186,6 +188,10 @@ pub(crate) struct RunningServer {
 /// Bytes given in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected ADDRESS:PORT in numbers, for example 127.0.0.1:9999 or [::1]:9999".to_owned())
+}
 
 /// Reads pairs of hexadecimal digits.
 pub(crate) fn parse_hex(text: &str) -> Result<Bytes, String> {

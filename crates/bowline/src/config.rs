@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bowline_server::{Admission, Builder, Dialects, Limits, Pace, Server};
+use bowline_server::{Admission, Builder, Dialects, Limits, Server};
 use serde::Deserialize;
 
 use crate::cli::ServeArgs;
@@ -189,8 +189,25 @@ impl Config {
         if !(100..=600_000).contains(&self.link.login_timeout_ms) {
             bail!("link.login_timeout_ms = {}: expected 100 to 600000", self.link.login_timeout_ms);
         }
-        if self.limits.line < 256 {
-            bail!("limits.line = {}: expected at least 256 bytes, boards send that much in a line", self.limits.line);
+        if !(256..=1024 * 1024).contains(&self.limits.line) {
+            bail!(
+                "limits.line = {}: expected 256 to 1048576 bytes, boards send some hundred in a line",
+                self.limits.line
+            );
+        }
+        let queues = [
+            ("inbox", self.limits.inbox, 4),
+            ("outbox", self.limits.outbox, 1),
+            ("best_effort", self.limits.best_effort, 1),
+            ("dead_letters", self.limits.dead_letters, 1),
+            ("devices", self.limits.devices, 1),
+            ("links", self.limits.links, 1),
+            ("logins", self.limits.logins, 1),
+        ];
+        if let Some((name, value, least)) =
+            queues.into_iter().find(|(_, value, least)| !(*least..=1_000_000).contains(value))
+        {
+            bail!("limits.{name} = {value}: expected {least} to 1000000");
         }
         if self.devices.dialects.is_empty() {
             bail!("devices.dialects is empty: expected at least one of \"H\", \"U\", \"P\"");
@@ -209,7 +226,7 @@ impl Config {
             .timeout(Duration::from_millis(self.link.timeout_ms))
             .login_timeout(Duration::from_millis(self.link.login_timeout_ms))
             .settle(Duration::from_millis(self.link.settle_ms))
-            .pace(Pace { burst: self.link.pace_burst, interval: bowline_server::Span::from_millis(self.link.pace_ms) })
+            .pace(self.link.pace_burst, Duration::from_millis(self.link.pace_ms))
             .expiry(Duration::from_secs(self.devices.expiry_s))
             .max_devices(limits.devices)
             .max_links(limits.links)
@@ -242,16 +259,26 @@ impl Config {
     }
 }
 
-/// The known field most like the unknown one that serde complains about.
-fn nearest_field(message: &str) -> Option<&str> {
+/// The known field most like the unknown one that serde complains about, here or in another section.
+fn nearest_field(message: &str) -> Option<String> {
     let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let unknown = names.next()?;
+    if let Some(section) = SECTIONS.iter().find(|(_, fields)| fields.contains(&unknown)) {
+        return Some(format!("{unknown}` in the section `[{}]", section.0));
+    }
     names
         .map(|known| (strsim::jaro_winkler(unknown, known), known))
         .filter(|(likeness, _)| *likeness > 0.7)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, known)| known)
+        .map(|(_, known)| known.to_owned())
 }
+
+/// Which fields are in which section, for those that are looked for in the wrong one.
+const SECTIONS: [(&str, &[&str]); 3] = [
+    ("link", &["timeout_ms", "login_timeout_ms", "settle_ms", "pace_burst", "pace_ms", "drain_ms"]),
+    ("devices", &["expected", "allow", "plain", "dialects", "expiry_s"]),
+    ("limits", &["links", "logins", "line", "inbox", "outbox", "best_effort", "dead_letters", "messages_per_second"]),
+];
 
 #[cfg(test)]
 mod tests {
@@ -263,11 +290,24 @@ mod tests {
     }
 
     #[test]
+    fn the_documents_have_the_defaults() {
+        let page = include_str!("../../../docs/configuration.md");
+        let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert_eq!(Config::parse(example).unwrap(), Config::default());
+    }
+
+    #[test]
     fn an_unknown_field_is_refused_with_the_nearest_name() {
         let error = Config::parse("[link]\ntimeout = 3\n").unwrap_err().to_string();
         assert!(error.contains("unknown field `timeout`"), "{error}");
         assert!(error.contains("did you mean `timeout_ms`?"), "{error}");
         assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_field_in_the_wrong_section_is_sent_to_the_right_one() {
+        let error = Config::parse("timeout_ms = 3000\n").unwrap_err().to_string();
+        assert!(error.contains("did you mean `timeout_ms` in the section `[link]`?"), "{error}");
     }
 
     #[test]
@@ -289,6 +329,7 @@ mod tests {
             "listen = []",
             "[link]\ntimeout_ms = 5",
             "[limits]\nline = 10",
+            "[limits]\ninbox = 0",
             "[devices]\ndialects = []",
             "[devices]\nallow = []",
         ];

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use bowline_client::{Client, Dialect, LinkState, Message, Next, SendError};
 use tokio::sync::mpsc;
 
@@ -25,10 +26,11 @@ pub(crate) async fn run(args: DeviceArgs) -> anyhow::Result<ExitCode> {
         .dialect(dialect)
         .timeout(Duration::from_millis(args.timeout_ms))
         .on_failure(move |attempt| {
-            if attempt.failures == 1 || attempt.connects == 0 && fail_fast {
+            let give_up = fail_fast && attempt.connects == 0;
+            if attempt.failures == 1 || give_up {
                 eprintln!("no link to {server}: {}", attempt.error);
             }
-            if fail_fast && attempt.connects == 0 {
+            if give_up {
                 return Next::GiveUp;
             }
             if attempt.failures == 1 {
@@ -65,7 +67,8 @@ pub(crate) async fn run(args: DeviceArgs) -> anyhow::Result<ExitCode> {
 async fn feed(client: &Client, args: &DeviceArgs, dialect: Dialect) -> anyhow::Result<()> {
     let mut lines = input();
     while let Some(line) = lines.recv().await {
-        let payload = if args.raw { line? } else { talk::as_payload(line?, Some(dialect)) };
+        let line = line.context("standard input: expected lines of UTF-8 text")?;
+        let payload = if args.raw { line } else { talk::as_payload(line, Some(dialect)) };
         let header = args.header.as_ref().map_or(&[][..], |header| &header.0);
         let message = Message::with_header(header, payload.as_bytes());
         if !args.best_effort {
@@ -105,7 +108,7 @@ async fn print(client: &Client) {
         let header = if header.is_empty() { header } else { format!("[{header}] ") };
         let mut out = io::stdout().lock();
         let text = String::from_utf8_lossy(message.payload());
-        if writeln!(out, "{header}{text}").and_then(|()| out.flush()).is_err() {
+        if writeln!(out, "{}", talk::shown(&format!("{header}{text}"))).and_then(|()| out.flush()).is_err() {
             return;
         }
     }

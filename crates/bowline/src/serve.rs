@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bowline_server::StartError;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::app::Printer;
 use crate::cli::ServeArgs;
 use crate::config::{App, Config};
 use crate::hub::Hub;
@@ -19,7 +20,9 @@ use crate::{app, control, logging};
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     if args.check {
-        println!("The configuration is right. {}", describe(&config, &config.listen));
+        config.builder().check()?;
+        let addresses: Vec<_> = config.listen.iter().chain(&config.listen_plain).copied().collect();
+        println!("The configuration is right: {}", describe(&config, &addresses));
         return Ok(ExitCode::SUCCESS);
     }
     logging::start(&args.log, args.log_format)?;
@@ -27,20 +30,23 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    // Everything that may fail comes before the first board is let in: what is acknowledged must be kept.
     let lock = claim(&config.data)?;
+    let socket = control::Socket::bind(&config.data)?;
+    let mut signals = Signals::new()?;
     let hub = Hub::new();
     let server = {
-        let (app, hub) = (config.app, hub.clone());
+        let (app, hub, printer) = (config.app, hub.clone(), Printer::start());
         let builder = config.builder().on_device(move |device| {
-            tokio::spawn(app::run(app, device, hub.clone()));
+            tokio::spawn(app::run(app, device, hub.clone(), printer.clone()));
         });
         builder.start().await.map_err(explain)?
     };
-    let control = control::Server::start(&config.data, server.clone(), hub)?;
+    let control = socket.serve(server.clone(), hub);
     // Announced only now: whoever reads this may connect.
     greet(&config, server.addresses());
 
-    let signal = stop_signal().await?;
+    let signal = signals.next().await;
     let drain = Duration::from_millis(config.link.drain_ms);
     tracing::info!(
         "{signal}: taking no more messages, sending what is queued (at most {drain:?}; again to stop at once)"
@@ -51,7 +57,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
             sessions.close();
             left
         }
-        signal = stop_signal() => bail!("{}: stopped at once", signal?),
+        signal = signals.next() => bail!("{signal}: stopped at once"),
     };
     control.stop();
     if left > 0 {
@@ -109,12 +115,16 @@ fn greet(config: &Config, addresses: &[SocketAddr]) {
     }
     if std::io::stderr().is_terminal() {
         let address = addresses.iter().find(|address| address.ip().is_loopback()).or(addresses.first());
-        let server = address.map_or_else(String::new, |address| match address.port() {
-            9999 => String::new(),
-            port => format!(" --server 127.0.0.1:{port}"),
-        });
+        let server = match address {
+            Some(address) if address.ip().is_unspecified() => format!(" --server 127.0.0.1:{}", address.port()),
+            Some(address) => format!(" --server {address}"),
+            None => String::new(),
+        };
+        let server = if server == " --server 127.0.0.1:9999" { "" } else { &server };
+        let default = Config::default().data;
+        let data = if config.data == default { String::new() } else { format!(" --data {}", config.data.display()) };
         eprintln!(
-            "\n  Try, in another terminal:\n    echo '[1, 2, 3]' | bowline device kitchen{server}\n    bowline tail\n    bowline devices\n"
+            "\n  Try, in another terminal:\n    echo '[1, 2, 3]' | bowline device kitchen{server}\n    bowline tail{data}\n    bowline devices{data}\n"
         );
     }
 }
@@ -138,12 +148,22 @@ fn describe(config: &Config, addresses: &[SocketAddr]) -> String {
     )
 }
 
-/// Waits until the process is asked to stop, and says how.
-async fn stop_signal() -> anyhow::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "terminated",
-        _ = interrupt.recv() => "interrupted",
-    })
+/// The ways in which the process is asked to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one, and says which.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "terminated",
+            _ = self.interrupt.recv() => "interrupted",
+        }
+    }
 }

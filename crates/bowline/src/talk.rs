@@ -1,6 +1,7 @@
 //! `bowline send`, `tail` and `devices`: talking to the running server.
 
-use std::io::{self, BufRead, Write};
+use std::borrow::Cow;
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use bowline_server::Dialect;
@@ -24,6 +25,16 @@ pub(crate) fn as_payload(text: String, dialect: Option<Dialect>) -> String {
     }
 }
 
+/// `text` as it may be shown: on a terminal, control characters are escaped. What a device sends must not
+/// steer the terminal of whoever watches it.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    let harmless = |c: char| !c.is_control() || c == '\t';
+    if !io::stdout().is_terminal() || text.chars().all(harmless) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().map(|c| if harmless(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+}
+
 pub(crate) async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
     let mut client = Client::connect(&args.server.data).await?;
     let path = format!("/v1/devices/{}/messages", escape(&args.id));
@@ -32,6 +43,9 @@ pub(crate) async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
         .as_ref()
         .map_or_else(String::new, |header| header.0.iter().map(|byte| format!("{byte:02x}")).collect());
     let mut queued = 0;
+    if args.text.is_none() && io::stdin().is_terminal() {
+        eprintln!("each line is a message; Ctrl-D ends");
+    }
     let lines: Box<dyn Iterator<Item = io::Result<String>>> = match &args.text {
         Some(text) => Box::new(std::iter::once(Ok(text.clone()))),
         None => Box::new(io::stdin().lock().lines()),
@@ -78,7 +92,7 @@ pub(crate) async fn tail(args: TailArgs) -> anyhow::Result<ExitCode> {
         let written = if args.json {
             out.write_all(&line).and_then(|()| out.write_all(b"\n"))
         } else {
-            writeln!(out, "{}", describe(&event))
+            writeln!(out, "{}", shown(&describe(&event)))
         };
         if written.and_then(|()| out.flush()).is_err() {
             // Nobody reads any more (`| head`).

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bowline_client::{Client, Dialect};
-use bowline_server::{Limits, Pace, Span};
+use bowline_server::Limits;
 
 use crate::harness::{client, soon};
 
@@ -24,7 +24,7 @@ async fn dropped_after(polls: usize, future: impl Future) -> bool {
 async fn pair(dialect: Dialect, limits: Limits) -> (bowline_server::Server, bowline_server::Device, Client) {
     let server = bowline_server::Server::builder()
         .listen("127.0.0.1:0".parse().unwrap())
-        .pace(Pace { burst: 1, interval: Span::ZERO })
+        .pace(1, Duration::ZERO)
         .settle(Duration::ZERO)
         .limits(limits)
         .start()

@@ -164,3 +164,49 @@ async fn settings_that_make_no_sense_are_refused() {
     assert!(error(builder("board", "127.0.0.1")).contains("expected host:port"));
     assert!(error(builder("board", "127.0.0.1:1").timeout(Duration::from_millis(1))).contains("too short"));
 }
+
+#[tokio::test]
+async fn failures_are_counted_from_one_after_an_outage() {
+    let server = Server::listens().await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let _client = server
+        .client(Dialect::Headers)
+        .timeout(Duration::from_millis(100))
+        .on_failure(move |attempt| {
+            let _ = tell.send((attempt.failures, attempt.connects));
+            Next::Retry
+        })
+        .start()
+        .unwrap();
+    let mut link = server.link_up().await;
+    // Up for longer than a moment.
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        link.says("").await;
+    }
+    drop(link);
+    drop(server);
+    for failures in 1..=3 {
+        assert_eq!(soon(told.recv()).await, Some((failures, 1)));
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_is_explained() {
+    let server = bowline_server::Server::builder()
+        .listen("127.0.0.1:0".parse().unwrap())
+        .admission(bowline_server::Admission { expected: vec!["other".to_owned()], ..Default::default() })
+        .start()
+        .await
+        .unwrap();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let _client = client(&server.addresses()[0].to_string(), Dialect::Headers)
+        .on_failure(move |attempt| {
+            let _ = tell.send(attempt.error.to_string());
+            Next::Retry
+        })
+        .start()
+        .unwrap();
+    let error = soon(told.recv()).await.unwrap();
+    assert!(error.contains("is this id allowed there?"), "{error}");
+}

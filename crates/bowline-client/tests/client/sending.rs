@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bowline_client::{Dialect, Message, MessageError, SendError};
-use bowline_server::{Admission, Limits, Pace, Span};
+use bowline_server::{Admission, Limits};
 use futures_util::future::{join_all, poll_immediate};
 
 use crate::harness::{Server, client, soon};
@@ -12,7 +12,7 @@ async fn bowline(limits: Limits) -> (bowline_server::Server, String) {
     let server = bowline_server::Server::builder()
         .listen("127.0.0.1:0".parse().unwrap())
         .admission(Admission { plain: vec!["plain*".to_owned()], ..Admission::open() })
-        .pace(Pace { burst: 1, interval: Span::ZERO })
+        .pace(1, Duration::ZERO)
         .limits(limits)
         .start()
         .await
@@ -241,4 +241,37 @@ async fn closing_says_whether_everything_was_acknowledged() {
     assert!(!client.close(Duration::from_millis(50)).await, "it was not acknowledged");
     assert_eq!(soon(waiting).await.unwrap(), Err(SendError::Closed));
     assert_eq!(soon(client.send("2")).await, Err(SendError::Closed));
+}
+
+#[tokio::test]
+async fn closing_twice_says_the_same_and_cuts_nothing_short() {
+    let server = Server::listens().await;
+    let client = server.client(Dialect::Headers).start().unwrap();
+    let mut link = server.link_up().await;
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.send("1").await }
+    });
+    assert_eq!(link.hears().await, "0000011");
+    let acknowledges = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        link.says("00002c").await;
+    };
+    let long = Duration::from_secs(20);
+    let (first, second, ()) = soon(async { tokio::join!(client.close(long), client.close(long), acknowledges) }).await;
+    assert!(first && second);
+    soon(waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_close_leaves_nobody_waiting() {
+    let server = Server::listens().await;
+    let client = server.client(Dialect::Headers).start().unwrap();
+    let mut link = server.link_up().await;
+    soon(client.connected()).await.unwrap();
+    assert!(poll_immediate(std::pin::pin!(client.close(Duration::MAX))).await.is_none());
+    // The link ends by itself, for nothing is left to send, and whoever waits is told.
+    link.is_closed().await;
+    assert!(soon(client.recv()).await.is_err());
+    assert!(soon(client.close(Duration::ZERO)).await);
 }

@@ -9,7 +9,7 @@ use std::sync::Once;
 use std::task::Poll;
 use std::time::Duration;
 
-use bowline_server::{Admission, Builder, Device, DownReason, LinkState, Message, Pace, Server};
+use bowline_server::{Admission, Builder, Device, DownReason, LinkState, Message, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -34,7 +34,7 @@ pub(crate) fn server() -> Builder {
         .timeout(Duration::from_secs(20))
         .login_timeout(Duration::from_secs(20))
         .settle(Duration::ZERO)
-        .pace(Pace::OFF)
+        .pace(1, Duration::ZERO)
 }
 
 /// The runtime catches what panics in a task. A server that panics has failed all the same, whatever

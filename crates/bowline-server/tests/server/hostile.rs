@@ -316,3 +316,24 @@ async fn no_more_links_than_the_limit() {
     eventually(|| server.get("b").is_some_and(|device| !device.status().is_up())).await;
     let _third = Board::logs_in_h(&server, "c").await;
 }
+
+#[tokio::test]
+async fn made_up_ids_do_not_keep_real_ones_out() {
+    let server = server().max_devices(3).start().await.unwrap();
+    let _connected = Board::logs_in_h(&server, "connected").await;
+    let mut board = Board::logs_in_h(&server, "has-something-unread").await;
+    board.sends("000001[0]").await;
+    board.expects("00002c").await;
+    board.leaves();
+    goes_down(&server.get("has-something-unread").unwrap()).await;
+    for number in 0..20 {
+        let id = format!("made-up-{number}");
+        Board::logs_in_u(&server, &id).await.leaves();
+        goes_down(&server.get(&id).unwrap()).await;
+        eventually(|| server.devices().len() <= 3).await;
+    }
+    assert_eq!(server.stats().refused_too_many_devices, 0);
+    receives(&server.get("has-something-unread").unwrap(), "[0]").await;
+    assert!(server.get("connected").unwrap().status().is_up());
+    assert!(server.get("made-up-0").is_none());
+}

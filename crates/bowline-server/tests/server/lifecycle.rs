@@ -366,3 +366,10 @@ async fn several_listeners_serve_the_same_devices() {
     round_trip(&mut again, 1).await;
     assert_eq!(server.get("h").unwrap().connects(), 2);
 }
+
+#[tokio::test]
+async fn a_shutdown_may_take_as_long_as_it_takes() {
+    let server = server().start().await.unwrap();
+    let _board = Board::logs_in_h(&server, "a").await;
+    soon(server.shutdown(Duration::MAX)).await.close();
+}

@@ -89,3 +89,18 @@ async fn a_line_cut_in_the_middle_is_sent_again_on_the_next_link() {
     assert!(line.as_deref() == Some(&payload), "the line was lost");
     soon(sent).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_device_that_says_it_speaks_h_is_believed() {
+    let admission = Admission { plain: vec!["*".to_owned()], ..Admission::open() };
+    let server = server().admission(admission).listen_plain(loopback()).start().await.unwrap();
+    for address in server.addresses() {
+        let mut board = Board::connects_to(*address).await;
+        board.sends("2c00ffh").await;
+        board.is_up().await;
+        assert_eq!(speaks(&server, "h"), Some(Dialect::Headers));
+        board.sends("000001[1]").await;
+        board.expects("00002c").await;
+        board.leaves();
+    }
+}

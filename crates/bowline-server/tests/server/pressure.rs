@@ -1,6 +1,6 @@
 //! Full queues.
 
-use bowline_server::{Limits, Pace, SendError};
+use bowline_server::{Limits, SendError};
 use futures_util::future::join_all;
 
 use crate::harness::{Board, eventually, millis, pending, receives, sending, server, soon};
@@ -128,8 +128,7 @@ async fn a_full_outbox_makes_senders_wait_and_keeps_their_order() {
 #[tokio::test]
 async fn best_effort_beyond_its_room_fails_and_says_so() {
     let limits = Limits { best_effort: 3, ..Limits::default() };
-    let slow = Pace { burst: 1, interval: bowline_proto::time::Duration::from_millis(60_000) };
-    let server = server().limits(limits).pace(slow).start().await.unwrap();
+    let server = server().limits(limits).pace(1, millis(60_000)).start().await.unwrap();
     let mut board = Board::logs_in_h(&server, "h").await;
     let device = server.get("h").unwrap();
     let first = sending(&device, "[0]");
@@ -147,8 +146,7 @@ async fn best_effort_beyond_its_room_fails_and_says_so() {
 
 #[tokio::test]
 async fn messages_are_paced() {
-    let pace = Pace { burst: 2, interval: bowline_proto::time::Duration::from_millis(100) };
-    let server = server().pace(pace).start().await.unwrap();
+    let server = server().pace(2, millis(100)).start().await.unwrap();
     let mut board = Board::logs_in_h(&server, "h").await;
     let device = server.get("h").unwrap();
     let start = tokio::time::Instant::now();

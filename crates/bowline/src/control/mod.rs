@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use client::{Client, escape};
-pub(crate) use server::Server;
+pub(crate) use server::Socket;
 
 /// Where the socket is.
 fn socket(data: &Path) -> PathBuf {

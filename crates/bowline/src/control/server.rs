@@ -16,11 +16,19 @@ use axum::{Json, Router};
 use bowline_server::{LinkState, Message, SendError};
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{Device, Problem, Send, Sent, Status};
 use crate::hub::{Event, Hub, Text, What};
 use crate::{cli, talk};
+
+/// The socket, bound and not yet served.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    path: PathBuf,
+    listener: UnixListener,
+}
 
 /// Answers requests until stopped. The socket goes with it.
 #[derive(Debug)]
@@ -35,25 +43,30 @@ struct Api {
     hub: Hub,
 }
 
-impl Server {
-    /// Starts answering on the socket in the folder `data`, which the caller has locked.
-    pub(crate) fn start(data: &Path, server: bowline_server::Server, hub: Hub) -> anyhow::Result<Self> {
-        let socket = super::socket(data);
+impl Socket {
+    /// Makes the socket in the folder `data`, which the caller has locked.
+    pub(crate) fn bind(data: &Path) -> anyhow::Result<Self> {
+        let path = super::socket(data);
         // The folder is ours alone, so a socket in it is left from a server that was killed.
-        match fs::remove_file(&socket) {
+        match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot replace the socket {}", socket.display()));
+                return Err(error).with_context(|| format!("cannot replace the socket {}", path.display()));
             }
             _ => {}
         }
-        let listener = UnixListener::bind(&socket).with_context(|| {
+        let listener = UnixListener::bind(&path).with_context(|| {
             format!(
                 "cannot make the control socket {} (a path of at most about 100 bytes): choose a shorter --data folder",
-                socket.display()
+                path.display()
             )
         })?;
-        fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))
-            .with_context(|| format!("cannot protect the socket {}", socket.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .with_context(|| format!("cannot protect the socket {}", path.display()))?;
+        Ok(Socket { path, listener })
+    }
+
+    /// Starts answering.
+    pub(crate) fn serve(self, server: bowline_server::Server, hub: Hub) -> Server {
         let routes = Router::new()
             .route("/v1/status", get(status))
             .route("/v1/devices", get(devices))
@@ -61,13 +74,15 @@ impl Server {
             .route("/v1/tail", get(tail))
             .with_state(Api { server, hub });
         let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, routes).await {
+            if let Err(error) = axum::serve(self.listener, routes).await {
                 tracing::error!(%error, "the local API stopped: `bowline send` and `bowline tail` do not work any more");
             }
         });
-        Ok(Server { socket, task })
+        Server { socket: self.path, task }
     }
+}
 
+impl Server {
     pub(crate) fn stop(self) {
         self.task.abort();
         // Gone or not, the next server replaces it.
@@ -123,30 +138,63 @@ async fn send(
 ) -> Result<Json<Sent>, Response> {
     let device = context.server.get(&id).ok_or_else(|| unknown(&context.server, &id))?;
     let header = cli::parse_hex(&request.header).map_err(|error| problem(StatusCode::BAD_REQUEST, error))?;
-    let dialect = match device.status().link {
-        LinkState::Up { dialect, .. } => Some(dialect),
-        LinkState::Never | LinkState::Down(_) => None,
-    };
+    let dialect = device.dialect();
     let payload = if request.raw { request.payload } else { talk::as_payload(request.payload, dialect) };
     let message = Message::with_header(&header.0, payload.as_bytes());
-    let text = Text::of(&message, request.qos);
     let start = Instant::now();
-    let sending =
-        async { if request.qos { device.send(message).await } else { device.send_best_effort(message).await } };
-    let Ok(result) = tokio::time::timeout(Duration::from_millis(request.timeout_ms), sending).await else {
-        return Ok(Json(Sent::Queued { device_is_up: device.status().is_up() }));
-    };
-    result.map_err(|error| {
-        let status = match &error {
-            SendError::Message(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            _ => StatusCode::CONFLICT,
+    let timeout = Duration::from_millis(request.timeout_ms);
+    match deliver(device.clone(), context.hub, message, request.qos, timeout).await {
+        Delivery::Done(Ok(())) => {
+            let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let acknowledged = request.qos && device.dialect().is_none_or(bowline_server::Dialect::acknowledges);
+            Ok(Json(if acknowledged { Sent::Acknowledged { micros } } else { Sent::Written { micros } }))
+        }
+        Delivery::Done(Err(error @ SendError::Message(_))) => {
+            Err(problem(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
+        }
+        Delivery::Done(Err(error)) => Err(problem(StatusCode::CONFLICT, error.to_string())),
+        Delivery::Queued => Ok(Json(Sent::Queued { device_is_up: device.status().is_up() })),
+        Delivery::NoRoom => Err(problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the queue for {id:?} is full ({} messages): not sent, try again later", device.ledger().unsent),
+        )),
+    }
+}
+
+/// What became of a message in the time there was.
+enum Delivery {
+    Done(Result<(), SendError>),
+    /// It will be sent.
+    Queued,
+    /// It will not.
+    NoRoom,
+}
+
+/// Sends a message, waits for at most `timeout`, and sees to it that watchers learn of its delivery
+/// whenever that is.
+async fn deliver(device: bowline_server::Device, hub: Hub, message: Message, qos: bool, timeout: Duration) -> Delivery {
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(async move {
+        let text = Text::of(&message, qos);
+        let mut sending = if qos { device.send(message) } else { device.send_best_effort(message) };
+        let first = tokio::time::timeout(timeout, &mut sending).await;
+        let (delivery, result) = match first {
+            Ok(result) => (Delivery::Done(result.clone()), Some(result)),
+            Err(_) if qos && sending.is_accepted() => (Delivery::Queued, None),
+            Err(_) => (Delivery::NoRoom, Some(Err(SendError::Closed))),
         };
-        problem(status, error.to_string())
-    })?;
-    context.hub.tell(device.id(), || What::Sent(text));
-    let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let acknowledged = request.qos && dialect.is_none_or(bowline_server::Dialect::acknowledges);
-    Ok(Json(if acknowledged { Sent::Acknowledged { micros } } else { Sent::Written { micros } }))
+        // Who asked may be gone.
+        let _ = tell.send(delivery);
+        let result = match result {
+            Some(result) => result,
+            None => sending.await,
+        };
+        if result.is_ok() {
+            hub.tell(device.id(), || What::Sent(text));
+        }
+    });
+    // The task ends only with the runtime before it has told.
+    told.await.unwrap_or(Delivery::NoRoom)
 }
 
 fn unknown(server: &bowline_server::Server, id: &str) -> Response {
@@ -159,7 +207,7 @@ fn unknown(server: &bowline_server::Server, id: &str) -> Response {
     let hint = match (nearest, known.len()) {
         (Some((_, nearest)), _) => format!("did you mean {nearest:?}?"),
         (None, 0) => "no device has connected yet".to_owned(),
-        (None, count) => format!("{count} others are known, see `bowline devices`"),
+        (None, count) => format!("known are {count}, see `bowline devices`"),
     };
     problem(StatusCode::NOT_FOUND, format!("no device {id:?} has connected: {hint}"))
 }

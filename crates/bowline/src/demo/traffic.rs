@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bowline_client::{Client, RecvError, Send};
+use bowline_client::{Client, RecvError, Sending};
 use bowline_server::{Device, Message, SendError};
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ struct Body {
 }
 
 impl End {
-    fn send(&self, text: String) -> Send<'_> {
+    fn send(&self, text: String) -> Sending<'_> {
         match self {
             End::Device(client) => client.send(text),
             End::Server(device) => device.send(text),
@@ -113,7 +113,7 @@ pub(super) async fn run(end: End, board: Arc<Board>, mut random: Rng, mut phase:
 struct Outgoing<'a> {
     end: &'a End,
     board: &'a Board,
-    sends: VecDeque<(u64, Send<'a>)>,
+    sends: VecDeque<(u64, Sending<'a>)>,
 }
 
 impl Outgoing<'_> {

@@ -138,3 +138,20 @@ fn a_device_without_a_server_may_give_up() {
     let output = bowline(&["device", "", "--server", &free]);
     assert!(stderr(&output).contains("at least one character"), "{output:?}");
 }
+
+#[test]
+fn a_message_there_is_no_room_for_is_not_called_queued() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("bowline.toml");
+    fs::write(&config, "[limits]\noutbox = 1\n").unwrap();
+    let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
+    let device =
+        |linger| bowline_with_input(&["device", "attic", "--server", &server.address(), "--linger-ms", linger], "");
+    device("0");
+    let send = |text| server.command(&["send", "attic", text, "--timeout-ms", "100"]);
+    assert_eq!(send("1").status.code(), Some(3));
+    let refused = send("2");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("the queue for \"attic\" is full"), "{refused:?}");
+    assert_eq!(stdout(&device("1000")), "1\n");
+}

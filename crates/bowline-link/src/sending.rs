@@ -13,7 +13,7 @@ use crate::{Endpoint, Message, SendError};
 /// message stays and is delivered all the same: what was promised to the peer's sequence is kept.
 #[derive(Debug)]
 #[must_use = "a message is not sent until its future is polled"]
-pub struct Send<'a> {
+pub struct Sending<'a> {
     endpoint: &'a Endpoint,
     state: State,
 }
@@ -25,13 +25,24 @@ enum State {
     Done,
 }
 
-impl<'a> Send<'a> {
+impl<'a> Sending<'a> {
+    /// Whether the message will be delivered even if this future is dropped now: the outbox has
+    /// accepted it. For a best-effort message, whether the link was offered it.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        match self.state {
+            State::New { .. } => false,
+            State::Queued(ticket) => self.endpoint.is_accepted(ticket),
+            State::Done => true,
+        }
+    }
+
     pub(crate) fn new(endpoint: &'a Endpoint, message: Message, qos: bool) -> Self {
-        Send { endpoint, state: State::New { message, qos } }
+        Sending { endpoint, state: State::New { message, qos } }
     }
 }
 
-impl Future for Send<'_> {
+impl Future for Sending<'_> {
     type Output = Result<(), SendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -50,7 +61,7 @@ impl Future for Send<'_> {
     }
 }
 
-impl Drop for Send<'_> {
+impl Drop for Sending<'_> {
     fn drop(&mut self) {
         if let State::Queued(ticket) = self.state {
             self.endpoint.abandon(ticket);
