@@ -1,0 +1,355 @@
+//! What each change does to the database. The only place that changes rows.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::read::{bits, dead_letter};
+use crate::{
+    Change, CommitError, Committed, DeadId, DeadLetter, Direction, Forgotten, InboxMessage, Limits, Millis,
+    OutboxMessage, Queue, Quota, QuotaUnit, Seq, Transaction,
+};
+
+/// Why a transaction was not applied.
+pub(crate) enum Fault {
+    /// By its own fault: its neighbours go on.
+    Own(CommitError),
+    /// The engine failed, and all transactions of the group with it.
+    Engine(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        match CommitError::engine(&error) {
+            own @ CommitError::Refused { .. } => Fault::Own(own),
+            _ => Fault::Engine(error),
+        }
+    }
+}
+
+impl From<CommitError> for Fault {
+    fn from(error: CommitError) -> Self {
+        Fault::Own(error)
+    }
+}
+
+/// Applies all changes. After an error some of them are applied: the caller rolls back.
+pub(crate) fn apply(db: &Connection, limits: &Limits, transaction: &Transaction) -> Result<Committed, Fault> {
+    let mut apply = Apply { db, limits, done: Committed::default(), known: None };
+    for change in &transaction.changes {
+        apply.change(change)?;
+    }
+    Ok(apply.done)
+}
+
+struct Apply<'a> {
+    db: &'a Connection,
+    limits: &'a Limits,
+    done: Committed,
+    /// The device looked up last: most transactions are about one.
+    known: Option<(Arc<str>, Key)>,
+}
+
+/// A device's row.
+type Key = i64;
+
+impl Apply<'_> {
+    fn change(&mut self, change: &Change) -> Result<(), Fault> {
+        match change {
+            Change::Device { device, persistent, seen } => {
+                let sql = "INSERT INTO device (name, persistent, last_seen) VALUES (?1, ?2, ?3) ON CONFLICT (name) \
+                           DO UPDATE SET persistent = ?2, last_seen = max(last_seen, ?3)";
+                self.run(sql, params![device, persistent, millis(*seen)])?;
+                Ok(())
+            }
+            Change::Expect { device, queue, last: expected } => {
+                let (_, last, ..) = self.queue(device, *queue)?;
+                let (device, queue, expected) = (Arc::clone(device), *queue, *expected);
+                match last == expected {
+                    true => Ok(()),
+                    false => Err(CommitError::Unexpected { device, queue, last, expected }.into()),
+                }
+            }
+            Change::Session { device, format, state } => {
+                let key = self.key(device)?;
+                self.run(
+                    "REPLACE INTO session (device, format, state) VALUES (?1, ?2, ?3)",
+                    params![key, format, state],
+                )?;
+                Ok(())
+            }
+            Change::Ledger { device, counters } => {
+                let key = self.key(device)?;
+                self.run("REPLACE INTO ledger (device, counters) VALUES (?1, ?2)", params![key, counters])?;
+                Ok(())
+            }
+            Change::Receive { device, message } => self.receive(device, message),
+            Change::Processed { device, through } => self.take_through(device, Queue::Inbox, *through),
+            Change::TakeReceived { device, seq } => self.take_one(device, Queue::Inbox, *seq),
+            Change::Send { device, message } => self.send(device, message),
+            Change::Acked { device, through } => self.take_through(device, Queue::Outbox, *through),
+            Change::TakeSent { device, seq } => self.take_one(device, Queue::Outbox, *seq),
+            Change::Bury { device, letter } => self.bury(device, letter),
+            Change::RetryDead { id, seq, now } => self.retry(*id, *seq, *now),
+            Change::DropDead { id } => self.unbury(*id).map(drop),
+            Change::ExpireDead { before } => self.expire_dead(*before),
+            Change::Forget { device } => match self.find(device)? {
+                Some(key) => self.forget(key),
+                None => Ok(()),
+            },
+            Change::ForgetTemporary { before } => {
+                let sql = "SELECT id FROM device WHERE persistent = 0 AND last_seen < ?1";
+                let mut select = self.db.prepare_cached(sql)?;
+                let keys: Vec<Key> =
+                    select.query_map([millis(*before)], |row| row.get(0))?.collect::<Result<_, rusqlite::Error>>()?;
+                keys.into_iter().try_for_each(|key| self.forget(key))
+            }
+        }
+    }
+
+    fn receive(&mut self, device: &Arc<str>, message: &InboxMessage) -> Result<(), Fault> {
+        let InboxMessage { seq, epoch, qos, received_at, header, payload } = message;
+        let key = self.grow(device, Queue::Inbox, *seq, header.len() + payload.len())?;
+        let sql = "INSERT INTO inbox (device, seq, epoch, qos, received_at, header, payload) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.run(sql, params![key, number(*seq), bits(*epoch), qos, millis(*received_at), header, payload])?;
+        Ok(())
+    }
+
+    fn send(&mut self, device: &Arc<str>, message: &OutboxMessage) -> Result<(), Fault> {
+        let OutboxMessage { seq, policy, created_at, expires_at, header, payload } = message;
+        let key = self.grow(device, Queue::Outbox, *seq, header.len() + payload.len())?;
+        let sql = "INSERT INTO outbox (device, seq, policy, created_at, expires_at, header, payload) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let expires_at = expires_at.map(millis);
+        self.run(sql, params![key, number(*seq), policy, millis(*created_at), expires_at, header, payload])?;
+        Ok(())
+    }
+
+    /// Makes room for one more message in a queue, if its number and the quota allow.
+    fn grow(&mut self, device: &Arc<str>, queue: Queue, seq: Seq, size: usize) -> Result<Key, Fault> {
+        let quota = self.quota(queue);
+        let size = size as u64;
+        let key = self.key(device)?;
+        let sql = match queue {
+            Queue::Inbox => {
+                "UPDATE device SET inbox_last = ?2, inbox_count = inbox_count + 1, inbox_bytes = inbox_bytes + ?3 \
+                 WHERE id = ?1 AND inbox_last < ?2 AND inbox_count < ?4 AND inbox_bytes + ?3 <= ?5"
+            }
+            Queue::Outbox => {
+                "UPDATE device SET outbox_last = ?2, outbox_count = outbox_count + 1, outbox_bytes = outbox_bytes + ?3 \
+                 WHERE id = ?1 AND outbox_last < ?2 AND outbox_count < ?4 AND outbox_bytes + ?3 <= ?5"
+            }
+        };
+        let room = params![key, number(seq), clamp(size), clamp(quota.count), clamp(quota.bytes)];
+        if i64::try_from(seq.0).is_ok() && self.run(sql, room)? == 1 {
+            return Ok(key);
+        }
+        Err(self.why_not(device, queue, seq, size)?.into())
+    }
+
+    fn why_not(&mut self, device: &Arc<str>, queue: Queue, seq: Seq, size: u64) -> Result<CommitError, Fault> {
+        let (_, last, count, bytes) = self.queue(device, queue)?;
+        let device = Arc::clone(device);
+        if seq <= last || i64::try_from(seq.0).is_err() {
+            return Ok(CommitError::OutOfOrder { device, queue, last, seq });
+        }
+        let Quota { count: messages, bytes: most } = self.quota(queue);
+        let (unit, limit, needed) = if count >= messages {
+            (QuotaUnit::Messages, messages, count + 1)
+        } else {
+            (QuotaUnit::Bytes, most, bytes.saturating_add(size))
+        };
+        Ok(CommitError::Quota { device, queue, unit, limit, needed })
+    }
+
+    /// A queue's device, highest number, count and bytes.
+    fn queue(&mut self, device: &Arc<str>, queue: Queue) -> Result<(Key, Seq, u64, u64), Fault> {
+        let key = self.key(device)?;
+        let sql = match queue {
+            Queue::Inbox => "SELECT inbox_last, inbox_count, inbox_bytes FROM device WHERE id = ?1",
+            Queue::Outbox => "SELECT outbox_last, outbox_count, outbox_bytes FROM device WHERE id = ?1",
+        };
+        let get = |row: &Row<'_>| Ok((key, Seq(row.get(0)?), row.get(1)?, row.get(2)?));
+        Ok(self.db.prepare_cached(sql)?.query_row([key], get)?)
+    }
+
+    fn take_through(&mut self, device: &Arc<str>, queue: Queue, through: Seq) -> Result<(), Fault> {
+        let (key, last, ..) = self.queue(device, queue)?;
+        if through > last {
+            // Messages still to come would count as done.
+            return Err(CommitError::Ahead { device: Arc::clone(device), queue, last, through }.into());
+        }
+        self.take(key, queue, Seq(0), through)?;
+        if queue == Queue::Inbox {
+            let sql = "UPDATE device SET inbox_cursor = max(inbox_cursor, ?2) WHERE id = ?1";
+            self.run(sql, params![key, number(through)])?;
+        }
+        Ok(())
+    }
+
+    fn take_one(&mut self, device: &Arc<str>, queue: Queue, seq: Seq) -> Result<(), Fault> {
+        let key = self.key(device)?;
+        match seq.0.checked_sub(1) {
+            Some(before) => self.take(key, queue, Seq(before), seq),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes messages after `after` up to `through`.
+    fn take(&mut self, key: Key, queue: Queue, after: Seq, through: Seq) -> Result<(), Fault> {
+        let (count, delete, shrink) = match queue {
+            Queue::Inbox => (
+                "SELECT count(*), ifnull(sum(length(header) + length(payload)), 0) FROM inbox \
+                 WHERE device = ?1 AND seq > ?2 AND seq <= ?3",
+                "DELETE FROM inbox WHERE device = ?1 AND seq > ?2 AND seq <= ?3",
+                "UPDATE device SET inbox_count = inbox_count - ?2, inbox_bytes = inbox_bytes - ?3 WHERE id = ?1",
+            ),
+            Queue::Outbox => (
+                "SELECT count(*), ifnull(sum(length(header) + length(payload)), 0) FROM outbox \
+                 WHERE device = ?1 AND seq > ?2 AND seq <= ?3",
+                "DELETE FROM outbox WHERE device = ?1 AND seq > ?2 AND seq <= ?3",
+                "UPDATE device SET outbox_count = outbox_count - ?2, outbox_bytes = outbox_bytes - ?3 WHERE id = ?1",
+            ),
+        };
+        let range = params![key, number(after), number(through)];
+        let (messages, bytes): (u64, u64) =
+            self.db.prepare_cached(count)?.query_row(range, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if messages > 0 {
+            self.run(delete, range)?;
+            self.run(shrink, params![key, messages, bytes])?;
+            self.done.taken += messages;
+        }
+        Ok(())
+    }
+
+    fn bury(&mut self, device: &Arc<str>, letter: &DeadLetter) -> Result<(), Fault> {
+        let key = self.key(device)?;
+        let DeadLetter { direction, epoch, qos, policy, header, payload, reason, at } = letter;
+        let sent = *direction == Direction::Sent;
+        let sql = "INSERT INTO dead_letter (device, sent, epoch, qos, policy, header, payload, reason, at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        self.run(sql, params![key, sent, bits(*epoch), qos, policy, header, payload, reason, millis(*at)])?;
+        self.done.buried.push(DeadId(self.db.last_insert_rowid().cast_unsigned()));
+        let size = header.len() + payload.len();
+        let sql = "UPDATE device SET dead_count = dead_count + 1, dead_bytes = dead_bytes + ?2 WHERE id = ?1 \
+                   RETURNING dead_count, dead_bytes";
+        let (mut count, mut bytes): (u64, u64) =
+            self.db.prepare_cached(sql)?.query_row(params![key, size], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let quota = self.limits.dead_letters;
+        while count > quota.count || bytes > quota.bytes {
+            let sql =
+                "SELECT id, length(header) + length(payload) FROM dead_letter WHERE device = ?1 ORDER BY id LIMIT 1";
+            let oldest =
+                self.db.prepare_cached(sql)?.query_row([key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let Some((id, size)): Option<(i64, u64)> = oldest else { break };
+            self.drop_dead(id, key, size)?;
+            (count, bytes) = (count.saturating_sub(1), bytes.saturating_sub(size));
+        }
+        Ok(())
+    }
+
+    fn expire_dead(&mut self, before: Millis) -> Result<(), Fault> {
+        let sql = "SELECT id, device, length(header) + length(payload) FROM dead_letter WHERE at < ?1";
+        let mut select = self.db.prepare_cached(sql)?;
+        let get = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let old: Vec<(i64, Key, u64)> =
+            select.query_map([millis(before)], get)?.collect::<Result<_, rusqlite::Error>>()?;
+        old.into_iter().try_for_each(|(id, key, size)| self.drop_dead(id, key, size))
+    }
+
+    /// Drops a dead letter that nobody asked to be dropped.
+    fn drop_dead(&mut self, id: i64, key: Key, size: u64) -> Result<(), Fault> {
+        self.run("DELETE FROM dead_letter WHERE id = ?1", [id])?;
+        let sql = "UPDATE device SET dead_count = dead_count - 1, dead_bytes = dead_bytes - ?2, \
+                   dead_dropped = dead_dropped + 1 WHERE id = ?1";
+        self.run(sql, params![key, size])?;
+        self.done.dead_letters_dropped += 1;
+        Ok(())
+    }
+
+    fn retry(&mut self, id: DeadId, seq: Seq, now: Millis) -> Result<(), Fault> {
+        let (device, letter) = self.unbury(id)?;
+        let DeadLetter { epoch, qos, policy, header, payload, .. } = letter;
+        match letter.direction {
+            Direction::Received => {
+                self.receive(&device, &InboxMessage { seq, epoch, qos, received_at: now, header, payload })
+            }
+            Direction::Sent => {
+                let message = OutboxMessage { seq, policy, created_at: now, expires_at: None, header, payload };
+                self.send(&device, &message)
+            }
+        }
+    }
+
+    /// Takes a dead letter out of the box.
+    fn unbury(&mut self, id: DeadId) -> Result<(Arc<str>, DeadLetter), Fault> {
+        let Some(entry) = dead_letter(self.db, id)? else {
+            return Err(CommitError::UnknownDeadLetter { id }.into());
+        };
+        self.run("DELETE FROM dead_letter WHERE id = ?1", [bits(id.0)])?;
+        let size = entry.letter.header.len() + entry.letter.payload.len();
+        let sql = "UPDATE device SET dead_count = dead_count - 1, dead_bytes = dead_bytes - ?2 WHERE name = ?1";
+        self.run(sql, params![entry.device, size])?;
+        Ok((entry.device, entry.letter))
+    }
+
+    fn forget(&mut self, key: Key) -> Result<(), Fault> {
+        self.known = None;
+        let sql = "DELETE FROM device WHERE id = ?1 RETURNING name, inbox_count, outbox_count, dead_count";
+        let forgotten = self.db.prepare_cached(sql)?.query_row([key], |row| {
+            Ok(Forgotten { device: row.get(0)?, inbox: row.get(1)?, outbox: row.get(2)?, dead_letters: row.get(3)? })
+        })?;
+        for sql in [
+            "DELETE FROM session WHERE device = ?1",
+            "DELETE FROM ledger WHERE device = ?1",
+            "DELETE FROM inbox WHERE device = ?1",
+            "DELETE FROM outbox WHERE device = ?1",
+            "DELETE FROM dead_letter WHERE device = ?1",
+        ] {
+            self.run(sql, [key])?;
+        }
+        self.done.forgotten.push(forgotten);
+        Ok(())
+    }
+
+    fn key(&mut self, device: &Arc<str>) -> Result<Key, Fault> {
+        match self.find(device)? {
+            Some(key) => Ok(key),
+            None => Err(CommitError::UnknownDevice { device: Arc::clone(device) }.into()),
+        }
+    }
+
+    fn find(&mut self, device: &Arc<str>) -> rusqlite::Result<Option<Key>> {
+        if let Some((_, key)) = self.known.as_ref().filter(|(known, _)| known == device) {
+            return Ok(Some(*key));
+        }
+        let mut select = self.db.prepare_cached("SELECT id FROM device WHERE name = ?1")?;
+        let found = select.query_row([device], |row| row.get(0)).optional()?;
+        self.known = found.map(|key| (Arc::clone(device), key));
+        Ok(found)
+    }
+
+    fn quota(&self, queue: Queue) -> Quota {
+        match queue {
+            Queue::Inbox => self.limits.inbox,
+            Queue::Outbox => self.limits.outbox,
+        }
+    }
+
+    fn run(&self, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<usize> {
+        self.db.prepare_cached(sql)?.execute(params)
+    }
+}
+
+fn number(seq: Seq) -> i64 {
+    clamp(seq.0)
+}
+
+fn millis(time: Millis) -> i64 {
+    clamp(time.0)
+}
+
+fn clamp(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

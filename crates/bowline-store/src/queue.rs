@@ -1,0 +1,117 @@
+//! Transactions waiting for the writer.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::commit::Reply;
+use crate::{NotQueued, Transaction};
+
+/// Names a waiting transaction. Later ones have higher tickets.
+pub(crate) type Ticket = u64;
+
+/// One transaction and who is told.
+pub(crate) struct Job {
+    ticket: Ticket,
+    pub(crate) transaction: Transaction,
+    pub(crate) reply: Reply,
+}
+
+/// One queue, so that the order of calls is the order of transactions. The first `capacity` are
+/// accepted: they are committed whatever becomes of their callers. Those behind wait for room.
+pub(crate) struct Waiting {
+    state: Mutex<State>,
+    work: Condvar,
+    capacity: usize,
+}
+
+struct State {
+    jobs: VecDeque<Job>,
+    next: Ticket,
+    closed: bool,
+}
+
+impl Waiting {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Waiting {
+            state: Mutex::new(State { jobs: VecDeque::new(), next: 0, closed: false }),
+            work: Condvar::new(),
+            capacity: capacity.max(1),
+        }
+    }
+
+    /// Queues a transaction, behind the accepted ones if there is no room. Closed: drops the reply,
+    /// which answers.
+    pub(crate) fn push(&self, transaction: Transaction, reply: Reply) -> Ticket {
+        let mut state = self.lock();
+        let ticket = state.next;
+        if !state.closed {
+            state.next += 1;
+            state.jobs.push_back(Job { ticket, transaction, reply });
+            self.work.notify_one();
+        }
+        ticket
+    }
+
+    /// Queues a transaction only if it is accepted.
+    pub(crate) fn push_if_room(&self, transaction: Transaction, reply: Reply) -> Result<(), NotQueued> {
+        let mut state = self.lock();
+        if state.closed || state.jobs.len() >= self.capacity {
+            let closed = state.closed;
+            drop(state);
+            // The caller learns it here.
+            reply.disarm();
+            return Err(match closed {
+                true => NotQueued::Closed,
+                false => NotQueued::Full { capacity: self.capacity, transaction },
+            });
+        }
+        let ticket = state.next;
+        state.next += 1;
+        state.jobs.push_back(Job { ticket, transaction, reply });
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// The caller is gone: so is the transaction, if it has not been accepted.
+    pub(crate) fn withdraw(&self, ticket: Ticket) {
+        let mut state = self.lock();
+        let found = state.jobs.binary_search_by_key(&ticket, |job| job.ticket);
+        let withdrawn = found.ok().filter(|at| *at >= self.capacity).and_then(|at| state.jobs.remove(at));
+        // Its reply locks the caller's slot; not under our lock.
+        drop(state);
+        drop(withdrawn);
+    }
+
+    /// Waits for transactions and takes the first ones. `None` when the queue is closed and empty.
+    pub(crate) fn take(&self, most: usize) -> Option<Vec<Job>> {
+        let mut state = self.lock();
+        while state.jobs.is_empty() {
+            if state.closed {
+                return None;
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let count = state.jobs.len().min(most.max(1));
+        Some(state.jobs.drain(..count).collect())
+    }
+
+    /// Takes no more transactions. Those that wait are still committed.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_all();
+    }
+
+    /// The writer is gone: whoever waits is told.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let jobs = std::mem::take(&mut state.jobs);
+        drop(state);
+        drop(jobs);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics in between.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,232 @@
+//! The store as its users see it.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+
+use crate::commit::{Reply, Slot};
+use crate::database::Database;
+use crate::queue::Waiting;
+use crate::writer::Writer;
+use crate::{
+    Commit, CommitError, Committed, DeadId, DeadLetterEntry, Device, DeviceSummary, Durability, Limits, NotQueued,
+    OpenError, ReadError, Transaction, read,
+};
+
+/// The durable store of one server process. Shared by reference; see the [crate] for how it works.
+///
+/// Dropping it commits what waits, answers everyone, and lets go of the folder.
+pub struct Store {
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// Whether the store can do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// As far as is known.
+    Good,
+    /// The last attempt to write failed. The next transaction tries again; when it succeeds, all is well.
+    Degraded {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// What the store has done since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Transactions taken from the queue, those that failed by their own fault included.
+    pub transactions: u64,
+    /// Commits they took, each with one sync ([`Durability::Fsync`]).
+    pub commits: u64,
+    /// Commits that failed.
+    pub failed_commits: u64,
+    /// Times the log was copied into the database.
+    pub log_copies: u64,
+}
+
+impl Store {
+    /// Opens the store in `folder`, or makes one there. Files: `bowline.db`, beside it SQLite's log and
+    /// index (`-wal`, `-shm`) and the lock, readable by this user only. [`Durability::Memory`] leaves
+    /// `folder` alone.
+    ///
+    /// What an earlier process has committed is there, however that process ended. Blocks, for at most
+    /// a second or so after a crash.
+    ///
+    /// # Errors
+    /// Says what is in the way and what to do. Nothing that is there is ever replaced.
+    pub fn open(folder: impl AsRef<Path>, durability: Durability, limits: Limits) -> Result<Self, OpenError> {
+        let database = Database::claim(folder.as_ref(), durability)?;
+        let file = database.file().to_owned();
+        let engine = |error| OpenError::engine(&file, &error);
+        let connection = database.open(&limits)?;
+        let reader = database.connect_reader().map_err(engine)?;
+        let shared = Arc::new(Shared {
+            queue: Arc::new(Waiting::new(limits.queue)),
+            reader: Mutex::new(Some(reader)),
+            state: Mutex::default(),
+            limits,
+            database,
+        });
+        let writer = Writer::new(Arc::clone(&shared), connection).map_err(engine)?;
+        let thread = std::thread::Builder::new().name("bowline-store".into());
+        let writer = thread.spawn(|| writer.run()).map_err(|error| OpenError::io(&file, error))?;
+        Ok(Store { shared, writer: Some(writer) })
+    }
+
+    /// Commits a transaction. Queued at once, in the order of calls; the returned [`Commit`] is its
+    /// answer. While [`Limits::queue`] others wait, the transaction waits for room and leaves if its
+    /// `Commit` is dropped; otherwise it will be committed.
+    pub fn commit(&self, transaction: impl Into<Transaction>) -> Commit {
+        let slot = Slot::new();
+        let ticket = self.shared.queue.push(transaction.into(), Reply::to_slot(Arc::clone(&slot)));
+        Commit::new(slot, Arc::clone(&self.shared.queue), ticket)
+    }
+
+    /// Commits a transaction and calls `then` with the answer, on the writer's thread: `then` must be
+    /// quick and must not wait for the store.
+    ///
+    /// # Errors
+    /// [`NotQueued::Full`] while [`Limits::queue`] transactions wait; `then` is dropped.
+    pub fn commit_with(
+        &self,
+        transaction: impl Into<Transaction>,
+        then: impl FnOnce(Result<Committed, CommitError>) + Send + 'static,
+    ) -> Result<(), NotQueued> {
+        self.shared.queue.push_if_room(transaction.into(), Reply::to_callback(Box::new(then)))
+    }
+
+    /// All devices with their counts, by id. Blocks on the disk, and on other reads.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn devices(&self) -> Result<Vec<DeviceSummary>, ReadError> {
+        self.read(|connection| read::devices(connection))
+    }
+
+    /// Everything it takes to go on with a device; `None` if it is not known. Blocks as
+    /// [`Store::devices`]; holds at most what the device's quotas allow.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn load(&self, device: &str) -> Result<Option<Device>, ReadError> {
+        self.read(|connection| read::device(connection, device))
+    }
+
+    /// Dead letters of one device, or of all, oldest first. Blocks as [`Store::devices`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn dead_letters(&self, device: Option<&str>) -> Result<Vec<DeadLetterEntry>, ReadError> {
+        self.read(|connection| read::dead_letters(connection, device))
+    }
+
+    /// One dead letter, if it is still there. Blocks as [`Store::devices`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn dead_letter(&self, id: DeadId) -> Result<Option<DeadLetterEntry>, ReadError> {
+        self.read(|connection| read::dead_letter(connection, id))
+    }
+
+    /// Whether the store can do its work. Looks at nothing: it tells how the last attempts went.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let state = self.shared.state();
+        match state.commit_trouble.as_ref().or(state.copy_trouble.as_ref()) {
+            Some(reason) => Health::Degraded { reason: reason.clone() },
+            None => Health::Good,
+        }
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.state().stats
+    }
+
+    /// What the store may hold.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, ReadError> {
+        match &mut *self.shared.reader() {
+            Some(connection) => Ok(read(connection)?),
+            None => Err(ReadError::Io("waiting for the disk to be repaired".into())),
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(writer) = self.writer.take().filter(|writer| writer.thread().id() != std::thread::current().id()) {
+            // A panic of the writer has been reported by its hook, and its callers have been told.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("file", &self.shared.database.file()).finish_non_exhaustive()
+    }
+}
+
+/// What the store and its writer share.
+pub(crate) struct Shared {
+    pub(crate) queue: Arc<Waiting>,
+    /// `None` only while a repair lacks the disk, and when the store is closed.
+    pub(crate) reader: Mutex<Option<Connection>>,
+    state: Mutex<State>,
+    pub(crate) limits: Limits,
+    /// Last: connections are closed before the folder is let go.
+    pub(crate) database: Database,
+}
+
+#[derive(Default)]
+struct State {
+    stats: Stats,
+    commit_trouble: Option<String>,
+    copy_trouble: Option<String>,
+}
+
+impl Shared {
+    /// The reader. Whoever holds it keeps the log from being copied.
+    pub(crate) fn reader(&self) -> MutexGuard<'_, Option<Connection>> {
+        // A panic while reading leaves a connection that is as good as before.
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A commit of so many transactions has gone well, or not.
+    pub(crate) fn committed(&self, transactions: usize, error: Option<&CommitError>) {
+        let mut state = self.state();
+        state.commit_trouble = error.map(ToString::to_string);
+        if error.is_some() {
+            state.stats.failed_commits += 1;
+        } else {
+            state.stats.commits += 1;
+            state.stats.transactions += transactions as u64;
+        }
+    }
+
+    /// The log was copied into the database, or could not be.
+    pub(crate) fn copied(&self, result: Result<(), &CommitError>) {
+        let mut state = self.state();
+        state.copy_trouble = result.err().map(|error| format!("the log cannot be copied: {error}"));
+        if result.is_ok() {
+            state.stats.log_copies += 1;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics in between.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

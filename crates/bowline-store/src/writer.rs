@@ -1,0 +1,236 @@
+//! The thread that writes.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, TryLockError};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::apply::{Fault, apply};
+use crate::database::empty_log;
+use crate::error::Trouble;
+use crate::queue::Job;
+use crate::store::Shared;
+use crate::{CommitError, Committed};
+
+/// Commits groups of transactions, and keeps the write-ahead log short.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    /// `None` only while damage is being repaired.
+    connection: Option<Connection>,
+    damage: Option<Damage>,
+    /// Pages in the log after the last commit.
+    log: Arc<AtomicU32>,
+    /// Pages in the log from which it is copied into the database.
+    copy_at: u32,
+    /// The last copy failed for want of space: the next commit begins with another.
+    copy_again: bool,
+}
+
+/// What went wrong with the disk. Nothing is committed before it is repaired.
+///
+/// After a failed `fsync` the system counts the pages as written and says yes to the next one, so
+/// trying again proves nothing: everything is to be written anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    /// A commit failed. Behind the log's valid part there may be all of a transaction that was
+    /// answered with an error. Only the log's index, which the open reader keeps alive, tells
+    /// where the valid part ends: it is copied into the database, and the log emptied.
+    Commit,
+    /// Copying the log into the database failed. What of it is on the disk is not known: the index
+    /// and its mark of what was copied are thrown away, and the whole log is copied again.
+    Copy,
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, connection: Connection) -> rusqlite::Result<Self> {
+        let copy_at = shared.limits.log_pages.max(1);
+        let mut writer =
+            Writer { shared, connection: None, damage: None, log: Arc::default(), copy_at, copy_again: false };
+        writer.adopt(connection)?;
+        Ok(writer)
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(crate) fn run(mut self) {
+        /// Also when a bug makes the writer panic: nobody waits for ever.
+        struct Abandon(Arc<Shared>);
+        impl Drop for Abandon {
+            fn drop(&mut self) {
+                self.0.queue.abandon();
+            }
+        }
+        let guard = Abandon(Arc::clone(&self.shared));
+        while let Some(group) = guard.0.queue.take(guard.0.limits.group) {
+            self.serve(group);
+            self.shorten_log();
+        }
+        self.close();
+    }
+
+    /// Commits a group and answers everyone in it.
+    fn serve(&mut self, group: Vec<Job>) {
+        match self.commit(&group) {
+            Ok(answers) => {
+                for (job, answer) in group.into_iter().zip(answers) {
+                    job.reply.answer(answer);
+                }
+            }
+            // The log may be used from its beginning when it is copied, and one transaction may free the
+            // space that another lacks.
+            Err(CommitError::Full) => {
+                self.copy_log();
+                for job in group {
+                    let answer = self.commit(std::slice::from_ref(&job)).and_then(|mut answers| match answers.pop() {
+                        Some(answer) => answer,
+                        // One transaction, one answer.
+                        None => Err(CommitError::Full),
+                    });
+                    job.reply.answer(answer);
+                }
+            }
+            Err(error) => {
+                for job in group {
+                    job.reply.answer(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Commits a group: an answer for each transaction, or an error for all.
+    fn commit(&mut self, group: &[Job]) -> Result<Vec<Result<Committed, CommitError>>, CommitError> {
+        if self.copy_again {
+            self.copy_log();
+        }
+        let result = self.repair().and_then(|()| match &mut self.connection {
+            Some(connection) => commit(connection, &self.shared, group).inspect_err(|error| {
+                let rolled_back = connection.is_autocommit();
+                if matches!(Trouble::of(error), Trouble::Io | Trouble::Damaged) || !rolled_back {
+                    self.damage = Some(Damage::Commit);
+                }
+            }),
+            // Repaired, so it is there.
+            None => Err(rusqlite::Error::InvalidQuery),
+        });
+        let result = result.map_err(|error| CommitError::engine(&error));
+        self.shared.committed(group.len(), result.as_ref().err());
+        result
+    }
+
+    /// Repairs what is damaged, or fails, in which case it still is.
+    fn repair(&mut self) -> rusqlite::Result<()> {
+        let Some(damage) = self.damage else { return Ok(()) };
+        // Readers wait, so that the copy is complete.
+        let shared = Arc::clone(&self.shared);
+        let mut reader = shared.reader();
+        self.connection = None;
+        if damage == Damage::Copy || reader.is_none() {
+            // With the last connection the index goes; the next one makes it anew.
+            *reader = None;
+            *reader = Some(shared.database.connect_reader()?);
+        }
+        let connection = shared.database.connect()?;
+        if !empty_log(&connection)? {
+            return Err(busy());
+        }
+        self.adopt(connection)?;
+        self.damage = None;
+        self.log.store(0, Ordering::Relaxed);
+        shared.copied(Ok(()));
+        Ok(())
+    }
+
+    fn adopt(&mut self, mut connection: Connection) -> rusqlite::Result<()> {
+        let log = Arc::clone(&self.log);
+        connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+            log.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Copies the log into the database when it is long. While somebody reads, only when it is very long.
+    fn shorten_log(&mut self) {
+        let pages = self.log.load(Ordering::Relaxed);
+        if pages < self.copy_at {
+            return;
+        }
+        let is_read = matches!(self.shared.reader.try_lock(), Err(TryLockError::WouldBlock));
+        if !is_read || pages / 4 >= self.copy_at {
+            self.copy_log();
+        }
+    }
+
+    /// Copies the log into the database; the next commit starts at the log's beginning.
+    fn copy_log(&mut self) {
+        let Some(connection) = self.connection.as_ref().filter(|_| self.damage.is_none()) else { return };
+        // Without readers the copy is complete, and only a complete one is synced before it counts.
+        let reader = self.shared.reader();
+        let sql = "PRAGMA wal_checkpoint(PASSIVE)";
+        let copied = connection.query_row(sql, (), |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+        drop(reader);
+        let limit = self.shared.limits.log_pages.max(1);
+        self.copy_again = false;
+        // If it was in vain, not again at every commit.
+        self.copy_at = self.log.load(Ordering::Relaxed).saturating_add(limit);
+        match copied {
+            Ok((all, copied)) if all == copied => {
+                self.log.store(0, Ordering::Relaxed);
+                self.copy_at = limit;
+                self.shared.copied(Ok(()));
+            }
+            // Another program reads.
+            Ok(_) => {}
+            Err(error) => {
+                match Trouble::of(&error) {
+                    Trouble::Full => self.copy_again = true,
+                    Trouble::Io | Trouble::Damaged => self.damage = Some(Damage::Copy),
+                    Trouble::Busy | Trouble::Refused => {}
+                }
+                self.shared.copied(Err(&CommitError::engine(&error)));
+            }
+        }
+    }
+
+    /// Leaves a database without a log, if all is well.
+    fn close(self) {
+        *self.shared.reader() = None;
+        if let Some(connection) = self.connection.filter(|_| self.damage.is_none()) {
+            // The last connection copies and removes the log. If it cannot, the next process does.
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+            drop(connection);
+        }
+    }
+}
+
+/// One commit of all of the group's transactions, one sync.
+fn commit(
+    connection: &mut Connection,
+    shared: &Shared,
+    group: &[Job],
+) -> rusqlite::Result<Vec<Result<Committed, CommitError>>> {
+    let all = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let run = |sql| all.prepare_cached(sql)?.execute(());
+    let mut answers = Vec::with_capacity(group.len());
+    for job in group {
+        run("SAVEPOINT one")?;
+        let answer = match apply(&all, &shared.limits, &job.transaction) {
+            Ok(committed) => Ok(committed),
+            Err(Fault::Own(error)) => {
+                run("ROLLBACK TO one")?;
+                Err(error)
+            }
+            Err(Fault::Engine(error)) => return Err(error),
+        };
+        run("RELEASE one")?;
+        answers.push(answer);
+    }
+    all.commit()?;
+    Ok(answers)
+}
+
+fn busy() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+    rusqlite::Error::SqliteFailure(code, Some("another program reads it".into()))
+}

@@ -1,0 +1,12 @@
+//! The store on real files. Random tests print their seed; `BOWLINE_SEED=n` replays one.
+
+mod commits;
+mod content;
+mod disk;
+mod disk_full;
+mod failures;
+mod files;
+mod golden;
+mod harness;
+mod kill;
+mod power_cut;
