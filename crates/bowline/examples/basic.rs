@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use bowline_client::Client;
 use bowline_server::{Device, Server};
-use common::Role;
+use common::{Result, Role};
 use tokio::time::sleep;
-
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[tokio::main]
 async fn main() -> Result {

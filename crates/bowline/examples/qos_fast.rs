@@ -9,77 +9,7 @@ mod common;
 
 use std::time::Duration;
 
-use bowline_client::Client;
-use bowline_server::Server;
-use common::{Check, Role};
-use tokio::time::{interval, sleep};
-
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
 #[tokio::main]
-async fn main() -> Result {
-    match common::role().await? {
-        Role::Server(server) => serve(&server).await,
-        Role::Device(_, client) => device(&client).await,
-    }
-}
-
-/// Four messages, side by side.
-macro_rules! burst {
-    ($peer:expr, $first:expr) => {
-        tokio::try_join!(
-            $peer.send(format!("[{}, 0]", $first)),
-            $peer.send(format!("[{}, 0]", $first + 1)),
-            $peer.send(format!("[{}, 0]", $first + 2)),
-            $peer.send(format!("[{}, 0]", $first + 3)),
-        )
-    };
-}
-
-async fn serve(server: &Server) -> Result {
-    let device = server.device("qos").await?;
-    let write = async || -> Result {
-        for first in (0_u64..).step_by(4) {
-            burst!(device, first)?;
-            sleep(Duration::from_millis(3950)).await;
-        }
-        Ok(())
-    };
-    let read = async || -> Result {
-        let mut check = Check::default();
-        let mut report = interval(Duration::from_secs(30));
-        loop {
-            tokio::select! {
-                message = device.recv() => {
-                    let message = message?;
-                    let text = message.text().unwrap_or_default();
-                    println!("got {text}");
-                    check.message(text);
-                }
-                _ = report.tick() => println!("{check:?}, outages {}", device.status().outages()),
-            }
-        }
-    };
-    tokio::try_join!(write(), read())?;
-    Ok(())
-}
-
-async fn device(client: &Client) -> Result {
-    let write = async || -> Result {
-        for first in (0_u64..).step_by(4) {
-            burst!(client, first)?;
-            sleep(Duration::from_secs(5)).await;
-        }
-        Ok(())
-    };
-    let read = async || -> Result {
-        let mut check = Check::default();
-        loop {
-            let message = client.recv().await?;
-            check.message(message.text().unwrap_or_default());
-            println!("got {:?}, {check:?}", message.text());
-        }
-    };
-    tokio::try_join!(write(), read())?;
-    Ok(())
+async fn main() -> common::Result {
+    common::exchange(4, Duration::from_millis(3950)).await
 }

@@ -9,9 +9,7 @@ mod common;
 
 use bowline_client::Client;
 use bowline_server::Server;
-use common::Role;
-
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+use common::{Result, Role};
 
 #[tokio::main]
 async fn main() -> Result {
