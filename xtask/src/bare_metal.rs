@@ -29,7 +29,44 @@ struct Crate {
     dependencies: &'static [&'static str],
 }
 
-const CRATES: &[Crate] = &[Crate { package: "bowline-proto", library: "core", dependencies: &[] }];
+const CRATES: &[Crate] = &[
+    Crate { package: "bowline-proto", library: "core", dependencies: &[] },
+    Crate { package: "bowline-secure", library: "core", dependencies: SECURE },
+];
+
+/// What the cryptography stands on, on all targets together.
+const SECURE: &[&str] = &[
+    "aead",
+    "arrayvec",
+    "block-buffer",
+    "bowline-proto",
+    "cfg-if",
+    "chacha20",
+    "chacha20poly1305",
+    "cipher",
+    "cpufeatures",
+    "crypto-common",
+    "curve25519-dalek",
+    "curve25519-dalek-derive",
+    "digest",
+    "fiat-crypto",
+    "generic-array",
+    "inout",
+    "libc",
+    "noise-protocol",
+    "noise-rust-crypto",
+    "opaque-debug",
+    "poly1305",
+    "proc-macro2",
+    "quote",
+    "sha2",
+    "subtle",
+    "syn",
+    "typenum",
+    "unicode-ident",
+    "universal-hash",
+    "zeroize",
+];
 
 pub(crate) const STEPS: &[Step] = &[
     Step {

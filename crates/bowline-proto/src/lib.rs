@@ -20,6 +20,7 @@ extern crate std;
 
 mod id;
 pub mod legacy;
+pub mod native;
 pub mod time;
 pub mod wire;
 

@@ -1,0 +1,99 @@
+//! A session as bytes, for the store (§14.1).
+
+use super::session::{Rx, Session, Ticket, Tx};
+use super::wire::crc::Crc;
+use super::wire::{NUMBER_LIMIT, Reader};
+use crate::Side;
+
+/// Length of a saved session.
+pub const SAVED_LEN: usize = 56;
+
+const MAGIC: [u8; 4] = *b"BWS\x01";
+
+/// Why some bytes are no saved session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SavedError {
+    /// They do not begin as one, or are of another version.
+    Format,
+    /// The checksum does not fit.
+    Checksum,
+    /// The checksum fits, and the numbers contradict each other.
+    Contradiction,
+}
+
+impl core::fmt::Display for SavedError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            SavedError::Format => "expected a saved session of version 1",
+            SavedError::Checksum => "the saved session is damaged: its checksum does not fit",
+            SavedError::Contradiction => "the saved session's numbers contradict each other",
+        })
+    }
+}
+
+impl core::error::Error for SavedError {}
+
+impl Session {
+    /// What the store must keep, at the latest at the points of §14.2; for received messages see
+    /// [`Session::save_with`].
+    #[must_use]
+    pub fn save(&self) -> [u8; SAVED_LEN] {
+        self.save_durable(self.rx.durable)
+    }
+
+    /// What to store in one transaction with the messages up to `ticket`. After the commit the ticket
+    /// goes back by [`Session::handle_persisted`]. `None` if the ticket is of an earlier epoch, or was
+    /// forgotten since: those messages are stored without.
+    #[must_use]
+    pub fn save_with(&self, ticket: Ticket) -> Option<[u8; SAVED_LEN]> {
+        let valid = ticket.epoch == self.epoch && ticket.seq <= self.rx.received;
+        valid.then(|| self.save_durable(self.rx.durable.max(ticket.seq)))
+    }
+
+    fn save_durable(&self, durable: u64) -> [u8; SAVED_LEN] {
+        let numbers = [self.epoch, self.tx.acked, self.tx.last, durable, self.rx.processed, self.tx.processed];
+        let mut bytes = [0; SAVED_LEN];
+        bytes[..4].copy_from_slice(&MAGIC);
+        for (slot, number) in bytes[4..52].chunks_exact_mut(8).zip(numbers) {
+            slot.copy_from_slice(&number.to_be_bytes());
+        }
+        let crc = Crc::new().add(&bytes[..52]).value();
+        bytes[52..].copy_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    /// The session as it was saved. What had been received and not stored will come again.
+    ///
+    /// # Errors
+    /// If the bytes are no saved session.
+    pub fn restore(side: Side, bytes: &[u8; SAVED_LEN]) -> Result<Self, SavedError> {
+        if bytes[..4] != MAGIC {
+            return Err(SavedError::Format);
+        }
+        let mut reader = Reader::new(&bytes[4..]);
+        let mut numbers = [0; 6];
+        for number in &mut numbers {
+            *number = reader.u64().map_err(|_| SavedError::Format)?;
+        }
+        if reader.u32() != Ok(Crc::new().add(&bytes[..52]).value()) {
+            return Err(SavedError::Checksum);
+        }
+        let [epoch, acked, last, durable, processed, peer_processed] = numbers;
+        if numbers.iter().any(|&number| number >= NUMBER_LIMIT)
+            || acked > last
+            || processed > durable
+            || peer_processed > last
+        {
+            return Err(SavedError::Contradiction);
+        }
+        Ok(Session {
+            epoch,
+            offered: epoch,
+            epoch_stored: true,
+            tx: Tx { acked, last, processed: peer_processed, sent: acked },
+            rx: Rx { received: durable, durable, processed },
+            ..Session::new(side)
+        })
+    }
+}

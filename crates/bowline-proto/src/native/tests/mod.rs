@@ -1,0 +1,5 @@
+mod moving;
+mod properties;
+mod script;
+mod starting;
+mod vectors;

@@ -1,0 +1,77 @@
+//! The security layer of a native link: what both ends put between the session and the transport.
+//!
+//! One 32-byte [`Key`] per device proves who it is. A link begins with a handshake (Noise
+//! `NNpsk0_25519_ChaChaPoly_SHA256`, mode 01) or with a resumption that needs no Diffie-Hellman
+//! (mode 02); either ends in a [`Transport`], which seals and opens bodies in place.
+//!
+//! - Device: [`Handshake`] or, with a [`Ticket`], [`Resumption`].
+//! - Server: [`Gate`] decides on an opening, [`KeyRing`] holds a device's keys, [`Tickets`] what may
+//!   be resumed.
+//! - Both: [`Transport`], [`check_versions`], [`Provision`] (the line a board is set up with).
+//!
+//! `no_std`, no allocation, no I/O: random bytes and time are inputs, buffers are the caller's, and no
+//! input can cause a panic. The layer is specified in `docs/protocol.md`, chapter 15; comments cite
+//! its sections as `§15.1`.
+//!
+//! What is secret is zeroed when it is dropped. Two exceptions cannot be had without unsafe code:
+//! copies that a move leaves behind, and the copy of the key inside `noise-protocol`'s handshake state.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod gate;
+mod handshake;
+mod kdf;
+mod key;
+mod noise;
+mod provision;
+mod resumption;
+mod ring;
+mod tickets;
+mod transport;
+mod version;
+mod wire;
+
+pub use gate::{Decision, Gate, Standing};
+pub use handshake::{AnswerError, Handshake, StartError};
+pub use key::{ErasedKey, Key, KeyId};
+pub use noise::Ephemeral;
+pub use provision::{MAX_PROVISION, Provision, ProvisionError};
+pub use resumption::{Resumed, Resumption, Ticket, TicketError};
+pub use ring::{KeyRing, RingError};
+pub use tickets::{Grant, Redeemed, Redemption, TicketSlot, Tickets};
+pub use transport::{Carrier, OpenError, SealError, Transport};
+pub use version::{VersionError, check_versions};
+
+/// The version of the protocol spoken here (§8.2).
+pub const VERSION: u8 = 1;
+/// Longest device id on the native protocol, in bytes (§8.2).
+pub const MAX_ID: usize = 96;
+/// Longest opening, in bytes: one of mode 01 with the longest id.
+pub const MAX_OPENING: usize = wire::FIXED + MAX_ID + wire::HANDSHAKE;
+/// Longest answer, in bytes.
+pub const MAX_ANSWER: usize = wire::ANSWER_FIXED + wire::HANDSHAKE;
+/// Length of a TICKET body, in bytes (§15.5).
+pub const TICKET_BODY: usize = 46;
+
+/// Close codes of §16.2 that this layer gives.
+pub mod code {
+    /// What came cannot be read.
+    pub const PROTOCOL: u8 = 2;
+    /// Another version, or a downgrade.
+    pub const VERSION: u8 = 7;
+    /// This mode is not allowed for this id.
+    pub const NOT_ALLOWED: u8 = 8;
+    /// Id, key id or key are not known, or revoked: which of them is not said.
+    pub const KEY: u8 = 9;
+}
+
+/// Whether a body, once opened, is for this layer and not for the session: its first frame is of the
+/// types `20` to `2f` (§15.5). Such a body holds one frame.
+#[must_use]
+pub const fn is_security_body(body: &[u8]) -> bool {
+    matches!(body, [0x20..=0x2f, ..])
+}
