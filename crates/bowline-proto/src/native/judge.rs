@@ -35,6 +35,9 @@ impl core::fmt::Display for Conflict {
     }
 }
 
+/// A device cannot be this many epochs ahead: it has made that up (§10.3).
+const LEAP: u64 = 1 << 32;
+
 /// What the server says to the device's epoch, and which one it offers (§10.3).
 pub(super) fn outcome(session: &mut Session, claimed: u64) -> (Outcome, u64) {
     let known = session.epoch;
@@ -42,7 +45,7 @@ pub(super) fn outcome(session: &mut Session, claimed: u64) -> (Outcome, u64) {
     let (outcome, epoch) = match claimed {
         0 => (Outcome::New, next(session.offered.max(known))),
         _ if claimed == known => (Outcome::Resumed, Some(known)),
-        _ if claimed < known => (Outcome::Quarantined, Some(known)),
+        _ if claimed < known || claimed - known > LEAP => (Outcome::Quarantined, Some(known)),
         // Not if it is an offer of this process, whose START may still be on its way on another link.
         _ if known == 0 && claimed > session.offered => (Outcome::Forgotten, next(session.offered.max(claimed))),
         _ => (Outcome::New, Some(claimed)),

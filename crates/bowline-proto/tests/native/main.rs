@@ -1,6 +1,7 @@
 //! Integration tests of the native engine against itself.
 
 mod node;
+mod pipe;
 mod random;
 #[path = "../proto/rng.rs"]
 mod rng;

@@ -1,6 +1,6 @@
 //! A device and a server joined by a bad network, in virtual time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bowline_proto::native::wire::{Answer, Mode, Opening, record, serial};
 use bowline_proto::native::{Config, Inbox, Transport};
@@ -8,6 +8,7 @@ use bowline_proto::time::{Duration, Instant};
 use bowline_proto::{DeviceId, Side};
 
 use crate::node::{Node, Turn, as_record};
+use crate::pipe::Conn;
 use crate::rng::Rng;
 use crate::store::{Keeps, Store};
 
@@ -27,27 +28,6 @@ pub(crate) struct World {
     verbose: bool,
     pub(crate) damaged: u64,
     pub(crate) partial: u64,
-}
-
-/// A connection; on a lossy transport, a link number. Bytes put into a half-open one go nowhere.
-#[derive(Default)]
-struct Conn {
-    half_open: bool,
-    up: Pipe,
-    down: Pipe,
-    /// Lossy: when the opening is said again, until it is answered.
-    repeat: Option<Instant>,
-    give_up: Instant,
-}
-
-#[derive(Default)]
-struct Pipe {
-    pieces: VecDeque<(Instant, Vec<u8>)>,
-    not_before: Instant,
-    /// What the receiver has read and not used.
-    read: Vec<u8>,
-    /// The opening or the answer has been read.
-    greeted: bool,
 }
 
 impl World {
@@ -399,27 +379,6 @@ impl World {
     pub(crate) fn say(&self, what: &str) {
         if self.verbose {
             eprintln!("{:>9} us  {what}", self.now.as_micros());
-        }
-    }
-}
-
-impl Pipe {
-    /// Puts bytes in, in random pieces with random delays, in order.
-    fn put(&mut self, now: Instant, bytes: Vec<u8>, rng: &mut Rng) {
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let len = if rng.chance(60) { rest.len() } else { 1 + rng.index(rest.len()) };
-            let (piece, back) = rest.split_at(len);
-            self.not_before = self.not_before.max(now + rng.millis(1, 15));
-            self.pieces.push_back((self.not_before, piece.to_vec()));
-            rest = back;
-        }
-    }
-
-    fn stall(&mut self, until: Instant) {
-        self.not_before = self.not_before.max(until);
-        for (at, _) in &mut self.pieces {
-            *at = (*at).max(until);
         }
     }
 }

@@ -1,3 +1,4 @@
+mod keeping;
 mod moving;
 mod properties;
 mod script;
