@@ -152,9 +152,9 @@ async fn r30_a_peer_that_stops_reading_is_given_up_in_time_and_nothing_is_lost()
             while board.try_writes("\n").await.is_ok() {
                 tokio::time::sleep(millis(50)).await;
             }
-            std::future::pending::<()>().await;
+            std::future::pending::<std::convert::Infallible>().await
         };
-        tokio::select! { reason = down => reason, () = alive => unreachable!() }
+        tokio::select! { reason = down => reason, never = alive => match never {} }
     };
     assert_eq!(reason, DownReason::Engine(CloseReason::NotReading));
     assert!(start.elapsed() < millis(4000), "{:?}", start.elapsed());

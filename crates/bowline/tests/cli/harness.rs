@@ -87,6 +87,13 @@ impl Server {
         self.data.path().to_str().unwrap()
     }
 
+    /// Memory that the process holds, in KiB.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// Waits for a line of the log with `text` in it.
     pub(crate) fn logs(&mut self, text: &str) -> String {
         self.log.waits_for(text)

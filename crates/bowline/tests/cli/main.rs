@@ -4,3 +4,4 @@ mod boards;
 mod commands;
 mod demo;
 mod harness;
+mod memory;
