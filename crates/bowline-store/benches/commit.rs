@@ -64,8 +64,8 @@ fn measure(durability: Durability, in_flight: u64) -> Measured {
             epoch: 1,
             qos: true,
             received_at: Millis(n),
-            header: vec![0; 3],
-            payload: vec![n as u8; 113],
+            header: vec![0; 3].into(),
+            payload: vec![n as u8; 113].into(),
         };
         let mut transaction = Transaction::new()
             .with(Change::Receive { device: device.as_str().into(), message })

@@ -112,7 +112,7 @@ impl Apply<'_> {
         let key = self.grow(device, Queue::Inbox, *seq, header.len() + payload.len())?;
         let sql = "INSERT INTO inbox (device, seq, epoch, qos, received_at, header, payload) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        self.run(sql, params![key, number(*seq), bits(*epoch), qos, millis(*received_at), header, payload])?;
+        self.run(sql, params![key, number(*seq), bits(*epoch), qos, millis(*received_at), &header[..], &payload[..]])?;
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl Apply<'_> {
         let sql = "INSERT INTO outbox (device, seq, policy, created_at, expires_at, header, payload) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let expires_at = expires_at.map(millis);
-        self.run(sql, params![key, number(*seq), policy, millis(*created_at), expires_at, header, payload])?;
+        self.run(sql, params![key, number(*seq), policy, millis(*created_at), expires_at, &header[..], &payload[..]])?;
         Ok(())
     }
 
@@ -229,7 +229,7 @@ impl Apply<'_> {
         let sent = *direction == Direction::Sent;
         let sql = "INSERT INTO dead_letter (device, sent, epoch, qos, policy, header, payload, reason, at) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        self.run(sql, params![key, sent, bits(*epoch), qos, policy, header, payload, reason, millis(*at)])?;
+        self.run(sql, params![key, sent, bits(*epoch), qos, policy, &header[..], &payload[..], reason, millis(*at)])?;
         self.done.buried.push(DeadId(self.db.last_insert_rowid().cast_unsigned()));
         let size = header.len() + payload.len();
         let sql = "UPDATE device SET dead_count = dead_count + 1, dead_bytes = dead_bytes + ?2 WHERE id = ?1 \

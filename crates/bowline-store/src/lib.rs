@@ -18,7 +18,7 @@
 //!
 //! // A message and the session that remembers it: both or neither.
 //! let message = InboxMessage {
-//!     seq: Seq(1), epoch: 1, qos: true, received_at: now, header: vec![], payload: b"21.5".to_vec(),
+//!     seq: Seq(1), epoch: 1, qos: true, received_at: now, header: "".into(), payload: "21.5".into(),
 //! };
 //! let transaction = Transaction::new()
 //!     .with(Change::Receive { device: "boat-7".into(), message })
@@ -26,7 +26,7 @@
 //! store.commit(transaction).wait()?; // or `.await`
 //!
 //! let device = store.load("boat-7")?.ok_or("unknown")?;
-//! assert_eq!(device.inbox[0].payload, b"21.5");
+//! assert_eq!(device.inbox[0].payload, "21.5");
 //! # Ok(())
 //! # }
 //! ```

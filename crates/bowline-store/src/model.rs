@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 /// Milliseconds since the Unix epoch, 0 to 2^63 − 1. The caller's clock; only compared, never read here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Millis(pub u64);
@@ -43,9 +45,9 @@ pub struct InboxMessage {
     /// When it came.
     pub received_at: Millis,
     /// Channel or user header: whatever belongs to the message and not to its payload.
-    pub header: Vec<u8>,
+    pub header: Bytes,
     /// The payload.
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
 }
 
 /// A message for a device that it has not acknowledged.
@@ -60,9 +62,9 @@ pub struct OutboxMessage {
     /// When it is worth nothing any more. Kept, not acted on: whoever drops it owes the device a gap.
     pub expires_at: Option<Millis>,
     /// Channel or user header.
-    pub header: Vec<u8>,
+    pub header: Bytes,
     /// The payload.
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
 }
 
 /// A session's state as its engine wrote it.
@@ -95,9 +97,9 @@ pub struct DeadLetter {
     /// Sent: the stream's policy.
     pub policy: u8,
     /// Channel or user header.
-    pub header: Vec<u8>,
+    pub header: Bytes,
     /// The payload, or the bytes as they came.
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
     /// What is wrong with it, for people.
     pub reason: String,
     /// When it was given up.

@@ -1,5 +1,6 @@
 //! What can be asked. Every answer is the state after some commit.
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::{
@@ -83,8 +84,8 @@ fn inbox_message(row: &Row<'_>) -> rusqlite::Result<InboxMessage> {
         epoch: row.get::<_, i64>(1)?.cast_unsigned(),
         qos: row.get(2)?,
         received_at: Millis(row.get(3)?),
-        header: row.get(4)?,
-        payload: row.get(5)?,
+        header: blob(row, 4)?,
+        payload: blob(row, 5)?,
     })
 }
 
@@ -94,8 +95,8 @@ fn outbox_message(row: &Row<'_>) -> rusqlite::Result<OutboxMessage> {
         policy: row.get(1)?,
         created_at: Millis(row.get(2)?),
         expires_at: row.get::<_, Option<u64>>(3)?.map(Millis),
-        header: row.get(4)?,
-        payload: row.get(5)?,
+        header: blob(row, 4)?,
+        payload: blob(row, 5)?,
     })
 }
 
@@ -106,12 +107,16 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<DeadLetterEntry> {
         epoch: row.get::<_, i64>(3)?.cast_unsigned(),
         qos: row.get(4)?,
         policy: row.get(5)?,
-        header: row.get(6)?,
-        payload: row.get(7)?,
+        header: blob(row, 6)?,
+        payload: blob(row, 7)?,
         reason: row.get(8)?,
         at: Millis(row.get(9)?),
     };
     Ok(DeadLetterEntry { id: DeadId(row.get::<_, i64>(0)?.cast_unsigned()), device: row.get(1)?, letter })
+}
+
+fn blob(row: &Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
+    row.get::<_, Vec<u8>>(column).map(Bytes::from)
 }
 
 /// All 64 bits, as SQLite's signed number.

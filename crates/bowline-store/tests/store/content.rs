@@ -163,18 +163,15 @@ fn dead_letters_are_listed_retried_and_dropped() {
     store.commit(retry(outgoing, 4)).wait().expect("commits");
     assert_eq!(fails(&store, retry(outgoing, 5)), CommitError::UnknownDeadLetter { id: outgoing });
     let device = store.load("a").expect("readable").expect("known");
-    assert_eq!(
-        (device.inbox[0].payload.as_slice(), device.inbox[0].epoch, device.inbox[0].seq),
-        (&b"in"[..], 5, Seq(1))
-    );
-    let header = vec![1, 2];
+    assert_eq!((device.inbox[0].payload.as_ref(), device.inbox[0].epoch, device.inbox[0].seq), (&b"in"[..], 5, Seq(1)));
+    let header = bytes::Bytes::from_static(&[1, 2]);
     let again = OutboxMessage {
         seq: Seq(4),
         policy: 3,
         created_at: Millis(5),
         expires_at: None,
         header,
-        payload: b"out".to_vec(),
+        payload: "out".into(),
     };
     assert_eq!(device.outbox, [again]);
 

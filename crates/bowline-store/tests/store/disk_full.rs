@@ -59,7 +59,7 @@ fn a_full_disk_is_said_and_space_is_all_it_takes() {
             let seen = see(&store);
             let inbox = &seen.devices["a"].inbox;
             assert_eq!(inbox.iter().map(|m| m.seq.0).collect::<Vec<_>>(), (1..n).collect::<Vec<_>>());
-            assert!(inbox.iter().all(|message| message.payload == [message.seq.0 as u8; 4_000]));
+            assert!(inbox.iter().all(|message| message.payload[..] == [message.seq.0 as u8; 4_000][..]));
         };
         let full = fill(1);
         assert!(matches!(store.health(), Health::Degraded { .. }));

@@ -1,5 +1,6 @@
 //! A workload whose every state is known, and what else the tests share.
 
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,27 +35,43 @@ pub(crate) fn seed(test: &str) -> u64 {
 }
 
 pub(crate) fn received(seq: u64, payload: &[u8]) -> InboxMessage {
-    let payload = payload.to_vec();
+    let payload = Bytes::copy_from_slice(payload);
     InboxMessage {
         seq: Seq(seq),
         epoch: u64::MAX - 1,
         qos: true,
         received_at: Millis(seq),
-        header: vec![7, 1],
+        header: Bytes::from_static(&[7, 1]),
         payload,
     }
 }
 
 pub(crate) fn sent(seq: u64, payload: &[u8]) -> OutboxMessage {
-    let payload = payload.to_vec();
+    let payload = Bytes::copy_from_slice(payload);
     let expires_at = seq.is_multiple_of(2).then_some(Millis(seq + 60_000));
-    OutboxMessage { seq: Seq(seq), policy: 2, created_at: Millis(seq), expires_at, header: vec![9], payload }
+    OutboxMessage {
+        seq: Seq(seq),
+        policy: 2,
+        created_at: Millis(seq),
+        expires_at,
+        header: Bytes::from_static(&[9]),
+        payload,
+    }
 }
 
 pub(crate) fn letter(direction: Direction, payload: &[u8]) -> DeadLetter {
     let reason = "cannot be handled".to_owned();
-    let payload = payload.to_vec();
-    DeadLetter { direction, epoch: 5, qos: true, policy: 3, header: vec![1, 2], payload, reason, at: Millis(1_000) }
+    let payload = Bytes::copy_from_slice(payload);
+    DeadLetter {
+        direction,
+        epoch: 5,
+        qos: true,
+        policy: 3,
+        header: Bytes::from_static(&[1, 2]),
+        payload,
+        reason,
+        at: Millis(1_000),
+    }
 }
 
 /// Changes of one device, in short.
