@@ -23,12 +23,18 @@ mod counters;
 mod link;
 mod pace;
 mod recent;
+mod saved;
 mod session;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod tx;
 
 pub use counters::Counters;
 pub use link::{CloseReason, Config, Incoming, Input, Kind, Link, Output, Queue, Received};
 pub use pace::Pace;
+pub use saved::{SAVED_MAX, Saved};
 pub use session::{Generation, Session, Ticket};
+pub use tx::Mark;
+
+pub use crate::SavedError;
