@@ -25,6 +25,8 @@ pub mod legacy;
 pub mod native;
 mod saved;
 pub mod time;
+#[cfg(test)]
+mod vectors;
 pub mod wire;
 
 pub use id::{DeviceId, IdError};

@@ -440,6 +440,10 @@ impl Peer {
         assert!(self.link().is_up());
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
     #[track_caller]
     pub(super) fn expect_closed(&mut self, reason: CloseReason) {
         assert_eq!(self.closed, Some(reason), "the link's state");
