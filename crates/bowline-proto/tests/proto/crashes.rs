@@ -112,7 +112,9 @@ impl Run {
             }
         }
         if self.world.rng.chance(30) {
-            for _ in 0..self.world.rng.range(1, 40) {
+            let count = self.world.rng.range(1, 40) as usize;
+            // A queue of limited length, as drivers have: on U it is in the way of what is behind it.
+            while self.world.node(side).best_effort.len() < count {
                 self.serial += 1;
                 let text = format!("b{}", self.serial);
                 self.world.node(side).best_effort.push_back(text);
