@@ -16,7 +16,11 @@
 //!    [`Received::Acked`] says so.
 //! 4. Each received message comes with a [`Ticket`]. The message is acknowledged and remembered only
 //!    when the ticket comes back by [`Link::handle_accepted`]: accept, then mark, then ACK.
-//! 5. After [`Output::Close`] the driver drops the transport and the link, and the read buffer with
+//! 5. A durable session is saved by [`Session::save_with`] whenever it says by [`Session::wants_save`]
+//!    that it cannot go on, and with every transaction that stores received messages, or drops
+//!    acknowledged ones. After the commit tickets go back, and the mark by [`Session::handle_saved`];
+//!    a drain follows. Volatile sessions need none of this.
+//! 6. After [`Output::Close`] the driver drops the transport and the link, and the read buffer with
 //!    it: a partial line does not outlive its link.
 
 mod counters;
