@@ -55,16 +55,19 @@ impl Session {
     ///
     /// The driver's part, without which a restored session is not the one that went down:
     ///
-    /// 1. The tickets go back after the commit, and so does [`Saved::mark`], by
-    ///    [`Session::handle_saved`].
-    /// 2. An acknowledged message leaves the stored outbox in one transaction with a save made after
-    ///    [`Received::Acked`](super::Received::Acked).
+    /// 1. Session and outbox are stored as one: in the transaction, or before, everything that
+    ///    [`Received::Acked`](super::Received::Acked) has named leaves the stored outbox, and nothing
+    ///    else; the message in flight stands at its head.
+    /// 2. After the commit the tickets go back, and so does [`Saved::mark`], by
+    ///    [`Session::handle_saved`]. Up to 16 messages can wait for that; what comes then is refused
+    ///    and comes again (§2.8), so a driver with slow commits had better stop reading before.
     /// 3. Saves are committed in the order in which they were made. A save made while an earlier one
-    ///    is on its way is given the tickets of that one too, before its own; if the earlier one
-    ///    fails, the later one must not be committed either, or contain the earlier one's messages.
-    /// 4. When a save fails, its tickets stay, for the next save or to be refused.
-    /// 5. The newest committed save is the one that is restored, with the outbox that was committed
-    ///    with it or since. One from an older backup is not: ids would be used twice.
+    ///    is on its way is given the tickets of that one too, before its own. If the earlier one then
+    ///    fails, the later one must fail as well, or its transaction contain the earlier one's messages.
+    /// 4. When a save fails, its tickets stay, for the next save or to be refused. Those behind a
+    ///    refused one are refused too.
+    /// 5. The newest committed save is the one to restore. One from an older backup is not: its ids
+    ///    would be used twice (§6.1).
     pub fn save_with<'a>(&self, accepted: impl IntoIterator<Item = &'a Ticket>) -> Saved {
         let recent = self.recent_with(accepted);
         // On P nothing is in flight across a restart: what was not written whole is written again.
@@ -120,10 +123,8 @@ impl Session {
             return Err(SavedError::Contradiction);
         }
         let mut recent = Recent::new(depth);
-        for entry in window.chunks_exact(ENTRY) {
-            if let Some((&[id], Ok(digest))) = entry.split_first_chunk::<1>().map(|(id, rest)| (id, rest.try_into())) {
-                recent.push(MessageId::new(id), u64::from_be_bytes(digest));
-            }
+        for &[id, ref digest @ ..] in window.as_chunks::<ENTRY>().0 {
+            recent.push(MessageId::new(id), u64::from_be_bytes(*digest));
         }
         let tx = Tx::restored(next, in_flight, acknowledges);
         Ok(Session::restored(side, dialect, tx, recent, u32::from_be_bytes([e0, e1, e2, e3])))

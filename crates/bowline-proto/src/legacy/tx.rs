@@ -69,7 +69,8 @@ struct Stored {
 
 /// Says how much a save contains. Goes back by [`Session::handle_saved`] when that is committed.
 ///
-/// Marks may come late, more than once or never. Two saves with the same mark grant the same.
+/// Marks may come late, more than once or never. What a save with this mark lets the engine do,
+/// another one with an equal mark does not add to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark {
     life: u32,
@@ -155,8 +156,11 @@ impl Session {
     /// The message that has its id and is not acknowledged. In a durable session it need not have
     /// been sent yet.
     #[must_use]
-    pub fn in_flight(&self) -> Option<MessageId> {
-        self.tx.in_flight.map(|message| message.id)
+    pub const fn in_flight(&self) -> Option<MessageId> {
+        match self.tx.in_flight {
+            Some(message) => Some(message.id),
+            None => None,
+        }
     }
 
     /// Whether the next message is the first of this session's life. That one opens the epoch of ids
