@@ -19,13 +19,18 @@
 #[cfg(test)]
 extern crate std;
 
+mod crc;
 mod id;
 pub mod legacy;
 pub mod native;
+mod saved;
 pub mod time;
+#[cfg(test)]
+mod vectors;
 pub mod wire;
 
 pub use id::{DeviceId, IdError};
+pub use saved::SavedError;
 
 /// Which end of the link this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@ use super::Pace;
 use super::pace::Bucket;
 use super::session::{Arrivals, Generation, Session, Ticket, Verdict};
 use super::timer::{Timer, Timers};
+use super::tx::Stage;
 use crate::time::{Duration, Instant};
 use crate::wire::{Fault, HexBytes, Line, LineError, LineScanner, MessageId, MessageView};
 use crate::{Dialect, Side};
@@ -246,7 +247,7 @@ impl Link {
             arrivals: Arrivals::default(),
             malformed: 0,
             queue: Queue::default(),
-            must_resend: session.in_flight().is_some(),
+            must_resend: session.head().is_some_and(|(_, stage)| stage == Stage::Sent),
             undrained: None,
         }
     }
@@ -476,18 +477,26 @@ impl Link {
                 self.must_resend = true;
             }
         }
-        if let Some(id) = session.in_flight() {
+        // What has to be stored first gets its id before pacing lets it go: it takes time.
+        if self.queue.qos && session.in_flight().is_none() && (session.stores_ids() || self.may_go(now, 0)) {
+            session.take_qos_id();
+        }
+        match session.head() {
             // Again behind bytes that are still waiting would only add to them.
-            if self.must_resend && !self.timers.is_set(Timer::Write) && self.may_go(now, 0) {
+            Some((id, Stage::Sent)) if self.must_resend && !self.timers.is_set(Timer::Write) && self.may_go(now, 0) => {
                 self.must_resend = false;
                 self.was_sent(now);
                 session.counters.resent += 1;
                 return Some(Output::Message(id, Kind::Resend));
             }
-        } else if self.queue.qos && self.may_go(now, 0) {
-            self.was_sent(now);
-            return Some(Output::Message(session.send(), Kind::Qos));
+            Some((id, Stage::Ready)) if self.may_go(now, 0) => {
+                self.was_sent(now);
+                session.sent();
+                return Some(Output::Message(id, Kind::Qos));
+            }
+            _ => {}
         }
+        session.best_effort_waits(self.queue.best_effort);
         // One token stays for the next qos message: best effort never delays it.
         if self.queue.best_effort
             && session.may_send_best_effort()

@@ -16,19 +16,29 @@
 //!    [`Received::Acked`] says so.
 //! 4. Each received message comes with a [`Ticket`]. The message is acknowledged and remembered only
 //!    when the ticket comes back by [`Link::handle_accepted`]: accept, then mark, then ACK.
-//! 5. After [`Output::Close`] the driver drops the transport and the link, and the read buffer with
+//! 5. A durable session is saved by [`Session::save_with`] whenever it says by [`Session::wants_save`]
+//!    that it cannot go on, and with every transaction that stores received messages, or drops
+//!    acknowledged ones. After the commit tickets go back, and the mark by [`Session::handle_saved`];
+//!    a drain follows. Volatile sessions need none of this.
+//! 6. After [`Output::Close`] the driver drops the transport and the link, and the read buffer with
 //!    it: a partial line does not outlive its link.
 
 mod counters;
 mod link;
 mod pace;
 mod recent;
+mod saved;
 mod session;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod tx;
 
 pub use counters::Counters;
 pub use link::{CloseReason, Config, Incoming, Input, Kind, Link, Output, Queue, Received};
 pub use pace::Pace;
+pub use saved::{SAVED_MAX, Saved};
 pub use session::{Generation, Session, Ticket};
+pub use tx::Mark;
+
+pub use crate::SavedError;

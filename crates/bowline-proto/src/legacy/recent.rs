@@ -35,8 +35,14 @@ impl Recent {
         self.depth
     }
 
-    pub(super) fn clear(&mut self) {
-        self.len = 0;
+    /// Says whether there was anything.
+    pub(super) fn clear(&mut self) -> bool {
+        core::mem::take(&mut self.len) > 0
+    }
+
+    /// Id and digest of each, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (MessageId, u64)> {
+        self.entries[..self.len].iter().map(|entry| (entry.id, entry.digest))
     }
 
     pub(super) fn contains(&self, id: MessageId, digest: u64) -> bool {
@@ -61,8 +67,9 @@ impl Recent {
         self.len += 1;
     }
 
-    /// The sender stands at `id`: it will not send anything again that is far from there.
-    pub(super) fn forget_far_from(&mut self, id: MessageId) {
+    /// The sender stands at `id`: it will not send anything again that is far from there. Says whether
+    /// there was any of that.
+    pub(super) fn forget_far_from(&mut self, id: MessageId) -> bool {
         let mut kept = 0;
         for at in 0..self.len {
             let entry = self.entries[at];
@@ -71,11 +78,14 @@ impl Recent {
                 kept += 1;
             }
         }
+        let forgot = kept < self.len;
         self.len = kept;
+        forgot
     }
 }
 
 /// A digest of a line, to tell a resend from another message under the same id (FNV-1a, 64 bits).
+/// Saved sessions contain it, so it stays what it is (§6.3).
 /// Not against forgery: a device that forges its own lines harms only itself.
 pub(super) fn digest(line: &[u8]) -> u64 {
     line.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

@@ -2,27 +2,29 @@
 
 use super::Counters;
 use super::recent::{self, Recent};
+use super::tx::Tx;
 use crate::wire::MessageId;
 use crate::{Dialect, Side};
 
 /// Received messages whose tickets may be out at the same time. More are refused and come again.
-const PENDING: usize = 16;
+pub(super) const PENDING: usize = 16;
 
 /// Messages refused behind a refused one before that is given up.
 const GAP: u8 = 32;
 
-/// Best-effort messages that may pass a qos message in flight. Receivers of the reference forget an
-/// id 128 steps later, and an acknowledgement must never fit two messages.
-const BESIDE: u8 = 32;
-
 /// One device's side of the conversation, across links. About a kilobyte.
+///
+/// A *durable* session survives its process too: its [saved](Session::save_with) form is stored, and
+/// nothing goes on the wire that a restored session could contradict (§6.2). A *volatile* one needs
+/// no store, and starts anew with its process.
 #[derive(Debug, Clone)]
 pub struct Session {
     side: Side,
+    durable: bool,
     dialect: Option<Dialect>,
     generation: Generation,
-    tx: Tx,
-    rx: Rx,
+    pub(super) tx: Tx,
+    pub(super) rx: Rx,
     pub(super) counters: Counters,
 }
 
@@ -30,24 +32,17 @@ pub struct Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Generation(u32);
 
-/// The sending half.
-#[derive(Debug, Clone)]
-struct Tx {
-    next: MessageId,
-    in_flight: Option<MessageId>,
-    /// Best-effort messages sent since the one in flight.
-    beside: u8,
-    /// Messages sent on this link since the last one known to have arrived.
-    unseen: u8,
-}
-
 /// The receiving half.
 #[derive(Debug, Clone)]
-struct Rx {
-    recent: Recent,
+pub(super) struct Rx {
+    pub(super) recent: Recent,
     pending: [Option<Pending>; PENDING],
     serial: u32,
-    epoch: u32,
+    pub(super) epoch: u32,
+    /// How often something has left `recent` without a message being accepted, and how much of that
+    /// is stored. A restored session that remembers too much could take a new message for an old one.
+    cuts: u64,
+    cuts_saved: u64,
     /// Messages behind a refused one are refused too, so that they are not accepted before it.
     gap: Option<Gap>,
 }
@@ -118,15 +113,24 @@ pub(super) struct Arrivals {
 }
 
 impl Session {
-    /// A new session: nothing sent, nothing received.
+    /// A new volatile session: nothing sent, nothing received.
     #[must_use]
     pub const fn new(side: Side) -> Self {
         Session {
             side,
+            durable: false,
             dialect: None,
             generation: Generation(0),
-            tx: Tx { next: MessageId::FIRST, in_flight: None, beside: 0, unseen: 0 },
-            rx: Rx { recent: Recent::new(1), pending: [None; PENDING], serial: 0, epoch: 0, gap: None },
+            tx: Tx::new(0, false),
+            rx: Rx {
+                recent: Recent::new(1),
+                pending: [None; PENDING],
+                serial: 0,
+                epoch: 0,
+                cuts: 0,
+                cuts_saved: 0,
+                gap: None,
+            },
             counters: Counters {
                 accepted: 0,
                 duplicates: 0,
@@ -144,7 +148,19 @@ impl Session {
         }
     }
 
-    /// What was counted so far.
+    /// A new durable session. For its driver's part see [`Session::save_with`].
+    #[must_use]
+    pub const fn durable(side: Side) -> Self {
+        Session { durable: true, ..Session::new(side) }
+    }
+
+    /// A durable session with this dialect, as a store had it.
+    pub(super) const fn restored(side: Side, dialect: Option<Dialect>, tx: Tx, recent: Recent, epoch: u32) -> Self {
+        let new = Session::durable(side);
+        Session { dialect, tx, rx: Rx { recent, epoch, ..new.rx }, ..new }
+    }
+
+    /// What was counted so far. Counting starts anew with a restored session.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
@@ -162,27 +178,14 @@ impl Session {
         self.rx.epoch
     }
 
-    /// The message sent and not yet acknowledged.
-    #[must_use]
-    pub const fn in_flight(&self) -> Option<MessageId> {
-        self.tx.in_flight
-    }
-
-    /// Whether the next message is the first of this process's life. That one opens the epoch of ids
-    /// at the peer, so it must arrive: send it as qos, whatever was asked for (§2.4).
-    #[must_use]
-    pub const fn is_fresh(&self) -> bool {
-        self.tx.next.is_first()
-    }
-
     /// Starts the next link: the one before can no longer touch the session. A device that speaks
     /// another dialect than before is another program: its ids mean nothing any more, and ours start anew.
     pub(super) fn start_link(&mut self, dialect: Dialect) -> Generation {
         self.generation = Generation(self.generation.0.wrapping_add(1));
-        self.tx.unseen = 0;
+        self.tx.start_link();
         if self.dialect != Some(dialect) {
             self.dialect = Some(dialect);
-            self.tx = Tx { next: MessageId::FIRST, in_flight: None, beside: 0, unseen: 0 };
+            self.tx = self.tx.anew(self.durable && dialect.acknowledges());
             // A device on H has one message in flight. Servers of the reference may have several, and
             // so may devices on U.
             let depth = if dialect == Dialect::Headers && self.side == Side::Server { 1 } else { recent::DEPTH };
@@ -199,75 +202,6 @@ impl Session {
 
     pub(super) fn is_current(&self, generation: Generation) -> bool {
         self.generation == generation
-    }
-
-    // Sending.
-
-    /// Takes the next id for a qos message.
-    pub(super) fn send(&mut self) -> MessageId {
-        debug_assert!(self.tx.in_flight.is_none(), "one qos message in flight");
-        let id = self.take_id();
-        self.tx.in_flight = Some(id);
-        self.tx.beside = 0;
-        self.counters.sent += 1;
-        id
-    }
-
-    /// Takes the next id for a best-effort message, if one may go now.
-    pub(super) fn send_best_effort(&mut self) -> Option<MessageId> {
-        if !self.may_send_best_effort() {
-            return None;
-        }
-        if self.tx.in_flight.is_some() {
-            self.tx.beside += 1;
-        }
-        self.counters.best_effort += 1;
-        Some(self.take_id())
-    }
-
-    /// Whether a best-effort message may go now, as far as ids are concerned.
-    pub(super) fn may_send_best_effort(&self) -> bool {
-        match self.tx.in_flight {
-            None => !self.is_fresh() && !self.too_many_unseen(),
-            // The peer must have seen id 0 before any other.
-            Some(id) => !id.is_first() && self.tx.beside < self.max_beside(),
-        }
-    }
-
-    fn max_beside(&self) -> u8 {
-        // On U the receiver acknowledges, and remembers, best effort too.
-        if self.dialect == Some(Dialect::Upstream) { (recent::DEPTH - PENDING) as u8 - 1 } else { BESIDE }
-    }
-
-    fn too_many_unseen(&self) -> bool {
-        self.dialect == Some(Dialect::Upstream) && self.tx.unseen >= 128
-    }
-
-    fn take_id(&mut self) -> MessageId {
-        self.tx.unseen = self.tx.unseen.saturating_add(1);
-        let id = self.tx.next;
-        self.tx.next = id.next();
-        id
-    }
-
-    /// Whether `id` acknowledges the message in flight, which then no longer is. An acknowledgement
-    /// of anything else is counted and changes nothing.
-    pub(super) fn acked(&mut self, id: MessageId) -> bool {
-        let since = (u16::from(self.tx.next.number()) + 509 - u16::from(id.number())) % 255;
-        self.tx.unseen = self.tx.unseen.min(since as u8);
-        if self.tx.in_flight != Some(id) {
-            self.counters.stray_acks += 1;
-            return false;
-        }
-        self.delivered();
-        true
-    }
-
-    /// The message in flight has arrived, or has been written on a dialect without acknowledgements.
-    pub(super) fn delivered(&mut self) {
-        if self.tx.in_flight.take().is_some() {
-            self.counters.acked += 1;
-        }
     }
 
     // Receiving.
@@ -295,9 +229,7 @@ impl Session {
         }
         if id.is_first() && !before.any {
             // Ids start anew only here: at the first message after a login.
-            self.rx.recent.clear();
-            self.rx.epoch = self.rx.epoch.wrapping_add(1);
-            self.counters.restarts += 1;
+            self.start_epoch();
             self.rx.gap = None;
         }
         if self.rx.gap.as_mut().is_some_and(|gap| gap.holds(id)) {
@@ -309,10 +241,10 @@ impl Session {
             self.refuse(id);
             return Verdict::NoRoom;
         };
-        self.rx.recent.forget_far_from(id);
         let serial = self.rx.serial;
         self.rx.serial = serial.wrapping_add(1);
         *slot = Some(Pending { serial, id, digest, epoch: self.rx.epoch, owed_to: self.generation });
+        self.forget_far_from(id);
         Verdict::New(Ticket(Some(serial)))
     }
 
@@ -337,12 +269,33 @@ impl Session {
     /// A best-effort message was seen: it is always new, and says where its sender stands.
     pub(super) fn saw_best_effort(&mut self, id: MessageId, arrivals: &mut Arrivals) {
         if id.is_first() && !arrivals.any {
-            self.rx.recent.clear();
-            self.rx.epoch = self.rx.epoch.wrapping_add(1);
-            self.counters.restarts += 1;
+            self.start_epoch();
         }
         arrivals.any = true;
-        self.rx.recent.forget_far_from(id);
+        self.forget_far_from(id);
+    }
+
+    /// The peer has restarted: what was accepted before does not come again.
+    fn start_epoch(&mut self) {
+        self.rx.cuts += u64::from(self.rx.recent.clear());
+        self.rx.epoch = self.rx.epoch.wrapping_add(1);
+        self.counters.restarts += 1;
+    }
+
+    fn forget_far_from(&mut self, id: MessageId) {
+        self.rx.cuts += u64::from(self.rx.recent.forget_far_from(id));
+    }
+
+    pub(super) const fn cuts(&self) -> u64 {
+        self.rx.cuts
+    }
+
+    pub(super) const fn has_cuts_to_save(&self) -> bool {
+        self.rx.cuts > self.rx.cuts_saved
+    }
+
+    pub(super) fn cuts_are_saved(&mut self, cuts: u64) {
+        self.rx.cuts_saved = self.rx.cuts_saved.max(cuts);
     }
 
     /// The driver has accepted the message: remembers it, and says which id to acknowledge if the
@@ -371,6 +324,19 @@ impl Session {
         if self.rx.recent.depth() > 1 {
             self.rx.gap.get_or_insert(Gap { id, behind: [0; 4], count: 0 });
         }
+    }
+
+    /// The window of accepted messages as it will be when these tickets have been accepted, in this order.
+    pub(super) fn recent_with<'a>(&self, accepted: impl IntoIterator<Item = &'a Ticket>) -> Recent {
+        let mut recent = self.rx.recent.clone();
+        for ticket in accepted {
+            if let Some(pending) = self.rx.pending.iter().flatten().find(|pending| Some(pending.serial) == ticket.0)
+                && pending.epoch == self.rx.epoch
+            {
+                recent.push(pending.id, pending.digest);
+            }
+        }
+        recent
     }
 
     fn take_pending(&mut self, ticket: Ticket) -> Option<Pending> {

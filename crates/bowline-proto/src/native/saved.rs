@@ -1,38 +1,14 @@
 //! A session as bytes, for the store (§14.1).
 
 use super::session::{Rx, Session, Ticket, Tx};
-use super::wire::crc::Crc;
 use super::wire::{NUMBER_LIMIT, Reader};
-use crate::Side;
+use crate::crc::Crc;
+use crate::{SavedError, Side};
 
 /// Length of a saved session.
 pub const SAVED_LEN: usize = 56;
 
 const MAGIC: [u8; 4] = *b"BWS\x01";
-
-/// Why some bytes are no saved session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SavedError {
-    /// They do not begin as one, or are of another version.
-    Format,
-    /// The checksum does not fit.
-    Checksum,
-    /// The checksum fits, and the numbers contradict each other.
-    Contradiction,
-}
-
-impl core::fmt::Display for SavedError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            SavedError::Format => "expected a saved session of version 1",
-            SavedError::Checksum => "the saved session is damaged: its checksum does not fit",
-            SavedError::Contradiction => "the saved session's numbers contradict each other",
-        })
-    }
-}
-
-impl core::error::Error for SavedError {}
 
 impl Session {
     /// What the store must keep, at the latest at the points of §14.2; for received messages see

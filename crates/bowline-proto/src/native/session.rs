@@ -175,11 +175,14 @@ impl Session {
     }
 
     /// Forgets the peer, so that the next link begins a new epoch: someone's answer to a quarantine.
-    /// What is not acknowledged will be sent again from 1, as after [`Received::NewEpoch`](super::Received::NewEpoch).
+    /// The driver's outbox holds `waiting` stored messages. From now on they are numbered 1 to `waiting`,
+    /// and will be sent from 1, as after [`Received::NewEpoch`](super::Received::NewEpoch): the driver
+    /// may have sent some of what stood there by another dialect since.
     /// What was received and is not durable must be dropped, and this stored, before the next link opens.
-    pub fn forget(&mut self) {
+    pub fn forget(&mut self, waiting: u64) {
         self.offered = self.offered.max(self.epoch);
         self.renumber(0);
+        self.tx.last = waiting;
         self.epoch_stored = true;
         self.expel();
     }

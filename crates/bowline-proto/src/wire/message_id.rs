@@ -38,9 +38,14 @@ impl MessageId {
     /// Whether `other` lies at least a quarter of the id space away, before or after: too far for
     /// `self` to be sent again by a sender that stands at `other`.
     pub(crate) const fn is_far_from(self, other: MessageId) -> bool {
-        // 0 stands where 255 does: just before 1.
-        let steps = (other.0 as u16 + 255 - self.0 as u16) % 255;
+        let steps = self.steps_to(other);
         steps >= 64 && steps <= 191
+    }
+
+    /// How often [`MessageId::next`] leads from here to `other`: 0 to 254. 0 stands where 255 does,
+    /// just before 1.
+    pub(crate) const fn steps_to(self, other: MessageId) -> u8 {
+        ((other.0 as u16 + 255 - self.0 as u16) % 255) as u8
     }
 }
 

@@ -18,7 +18,7 @@ use crate::world::{TIMEOUT, World};
 const SEEDS: u64 = 400;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Payloads {
+pub(crate) enum Payloads {
     /// Every message differs from all others.
     Unique,
     /// Qos messages are "on" and "off": only ids tell a resend from the next message.
@@ -53,8 +53,20 @@ fn nothing_acknowledged_is_lost_when_the_device_reboots() {
     });
 }
 
-/// Runs the seeds that the environment asks for, and says which one failed.
-fn for_each_seed(name: &str, run: impl Fn(u64, bool) -> Trouble) {
+/// Runs the seeds that the environment asks for. A world in which nothing goes wrong proves nothing.
+pub(crate) fn for_each_seed(name: &str, run: impl Fn(u64, bool) -> Trouble) {
+    if let Some((trouble, seeds)) = run_seeds(name, run) {
+        let Trouble { resent, duplicates, refused, late, taken_over, crashes, commits, failures } = trouble;
+        let least = [resent, duplicates, refused, late, taken_over].into_iter().min();
+        assert!(least >= Some(seeds / 4), "{name}: too little trouble: {trouble:?}");
+        let stored = commits == 0 || crashes.min(failures).min(commits / 10) >= seeds;
+        assert!(stored, "{name}: too few crashes: {trouble:?}");
+    }
+}
+
+/// Runs the seeds that the environment asks for, and says which one failed. Returns what has gone
+/// wrong in how many of them, unless there was but one.
+pub(crate) fn run_seeds(name: &str, run: impl Fn(u64, bool) -> Trouble) -> Option<(Trouble, u64)> {
     struct Report<'a>(&'a str, u64);
     impl Drop for Report<'_> {
         fn drop(&mut self) {
@@ -76,22 +88,41 @@ fn for_each_seed(name: &str, run: impl Fn(u64, bool) -> Trouble) {
         trouble += run(seed, one.is_some());
         drop(report);
     }
-    // A world in which nothing goes wrong proves nothing.
-    let Trouble { resent, duplicates, refused, late, taken_over } = trouble;
-    let least = [resent, duplicates, refused, late, taken_over].into_iter().min();
-    assert!(one.is_some() || least >= Some((to - from) / 4), "{name}: too little trouble: {trouble:?}");
+    one.is_none().then_some((trouble, to - from))
 }
 
 /// What has gone wrong, so that the engine had to do something about it.
 #[derive(Debug, Default, Clone, Copy)]
-struct Trouble {
-    resent: u64,
-    duplicates: u64,
-    refused: u64,
+pub(crate) struct Trouble {
+    pub(crate) resent: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) refused: u64,
     /// Messages accepted some time after they came.
-    late: u64,
+    pub(crate) late: u64,
     /// Links that took over from one that was still open.
-    taken_over: u64,
+    pub(crate) taken_over: u64,
+    /// Where there are stores.
+    pub(crate) crashes: u64,
+    pub(crate) commits: u64,
+    pub(crate) failures: u64,
+}
+
+impl Trouble {
+    pub(crate) fn of(nodes: [&Node; 2]) -> Trouble {
+        let mut trouble = Trouble::default();
+        for node in nodes {
+            let counters = node.session.counters();
+            trouble += Trouble {
+                resent: counters.resent,
+                duplicates: counters.duplicates,
+                refused: counters.refused,
+                late: node.late,
+                taken_over: node.taken_over,
+                ..Trouble::default()
+            };
+        }
+        trouble
+    }
 }
 
 impl AddAssign for Trouble {
@@ -101,6 +132,9 @@ impl AddAssign for Trouble {
         self.refused += other.refused;
         self.late += other.late;
         self.taken_over += other.taken_over;
+        self.crashes += other.crashes;
+        self.commits += other.commits;
+        self.failures += other.failures;
     }
 }
 
@@ -155,22 +189,7 @@ impl Run {
             self.world.moves_to(next);
         }
         self.check(end);
-        self.trouble()
-    }
-
-    fn trouble(&self) -> Trouble {
-        let mut trouble = Trouble::default();
-        for node in [&self.world.device, &self.world.server] {
-            let counters = node.session.counters();
-            trouble += Trouble {
-                resent: counters.resent,
-                duplicates: counters.duplicates,
-                refused: counters.refused,
-                late: node.late,
-                taken_over: node.taken_over,
-            };
-        }
-        trouble
+        Trouble::of([&self.world.device, &self.world.server])
     }
 
     /// Messages are queued, at either end.
@@ -272,7 +291,7 @@ impl Run {
     }
 }
 
-fn qos(node: &Node) -> Vec<&str> {
+pub(crate) fn qos(node: &Node) -> Vec<&str> {
     node.delivered.iter().map(String::as_str).filter(|text| !text.starts_with('b')).collect()
 }
 
@@ -281,6 +300,6 @@ fn of_life<'a>(texts: &[&'a str], life: usize) -> Vec<&'a str> {
     texts.iter().copied().filter(|text| text.starts_with(&mark)).collect()
 }
 
-fn refs(texts: &[String]) -> Vec<&str> {
+pub(crate) fn refs(texts: &[String]) -> Vec<&str> {
     texts.iter().map(String::as_str).collect()
 }

@@ -58,12 +58,20 @@ impl World {
         World { now, rng, device, server, dialect, conns: vec![], reconnect_at: now, verbose }
     }
 
+    /// Before anything has happened: this end survives crashes.
+    pub(crate) fn is_durable(&mut self, side: Side) {
+        let dialect = self.dialect;
+        let node = self.node(side);
+        *node = Node::durable(side, dialect, node.config);
+    }
+
     /// When something happens next by itself.
     pub(crate) fn next_event(&self) -> Instant {
         let pipes = self.conns.iter().flat_map(|conn| [&conn.up, &conn.down]).map(Pipe::next);
         let parked = self.device.parked.iter().chain(&self.server.parked).map(|entry| entry.0);
+        let stores = [self.device.store_wake(), self.server.store_wake()];
         let own = [self.device.wake, self.server.wake, self.reconnect_at];
-        own.into_iter().chain(pipes).chain(parked).min().unwrap_or(NEVER).max(self.now)
+        own.into_iter().chain(stores).chain(pipes).chain(parked).min().unwrap_or(NEVER).max(self.now)
     }
 
     /// Moves to `now`, which is not after [`World::next_event`], and lets everything happen that is due.
@@ -85,6 +93,10 @@ impl World {
             self.reconnect_at = NEVER;
             self.connects();
         }
+        let turn = self.device.stores(now, &mut self.rng);
+        self.finish(Side::Device, turn);
+        let turn = self.server.stores(now, &mut self.rng);
+        self.finish(Side::Server, turn);
     }
 
     pub(crate) fn node(&mut self, side: Side) -> &mut Node {
@@ -255,6 +267,30 @@ impl World {
         let mut fresh = Node::new(Side::Device, self.dialect, config);
         fresh.moody = moody;
         std::mem::replace(&mut self.device, fresh)
+    }
+
+    /// A durable end's process ends, and another one starts from what was stored. The other end sees
+    /// that, or nothing but silence.
+    pub(crate) fn crashes(&mut self, side: Side) {
+        self.say(&format!("{side:?} crashes"));
+        for conn in 0..self.conns.len() {
+            let state = &self.conns[conn];
+            if if side == Side::Device { state.device } else { state.server } {
+                self.drops(side, conn);
+                if self.rng.chance(50) {
+                    self.drops(other(side), conn);
+                } else {
+                    self.conns[conn].half_open = true;
+                }
+            }
+        }
+        if side == Side::Device {
+            self.reconnect_at = self.now + self.rng.millis(10, 300);
+        }
+        match side {
+            Side::Device => self.device.crashes(&mut self.rng),
+            Side::Server => self.server.crashes(&mut self.rng),
+        }
     }
 
     /// From now on nothing goes wrong any more, and the applications accept everything.

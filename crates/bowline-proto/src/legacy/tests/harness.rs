@@ -6,7 +6,7 @@ use std::vec::Vec;
 use std::{format, vec};
 
 use crate::legacy::{
-    CloseReason, Config, Counters, Incoming, Input, Kind, Link, Output, Pace, Queue, Received, Session, Ticket,
+    CloseReason, Config, Counters, Incoming, Input, Kind, Link, Output, Pace, Queue, Received, Saved, Session, Ticket,
 };
 use crate::time::{Duration, Instant};
 use crate::wire::login::{self, Login};
@@ -92,6 +92,11 @@ impl Peer {
     pub(super) fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
+    }
+
+    /// From now on the session is durable, and has lived till now as a new one.
+    pub(super) fn durable(self) -> Self {
+        Peer { session: Session::durable(self.session.side()), ..self }
     }
 
     pub(super) fn fidgeting(mut self) -> Self {
@@ -220,6 +225,32 @@ impl Peer {
         let now = self.now;
         self.link.as_mut().expect("a link").handle_refused(&mut self.session, now, ticket);
         self.drain();
+    }
+
+    /// Makes a save with all parked messages.
+    pub(super) fn saves(&self) -> Saved {
+        self.session.save_with(self.parked.iter().map(|(ticket, _)| ticket))
+    }
+
+    /// A save is committed; parked messages stay parked.
+    pub(super) fn commits(&mut self, saved: &Saved) {
+        self.session.handle_saved(saved.mark());
+        if self.link.is_some() {
+            self.drain();
+        }
+    }
+
+    /// Makes a save that is committed at once.
+    pub(super) fn stores(&mut self) {
+        let saved = self.saves();
+        self.commits(&saved);
+    }
+
+    /// The process ends, and another goes on from what was stored, with the same outbox.
+    pub(super) fn crashes_back_to(&mut self, saved: &Saved) {
+        self.link_cuts();
+        self.parked.clear();
+        self.session = Session::restore(self.session.side(), saved.as_bytes()).expect("a saved session");
     }
 
     pub(super) fn queues(&mut self, text: impl Into<String>) {
@@ -407,6 +438,10 @@ impl Peer {
     pub(super) fn expect_up(&mut self) {
         assert_eq!(self.closed, None, "the link's state");
         assert!(self.link().is_up());
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_some()
     }
 
     #[track_caller]

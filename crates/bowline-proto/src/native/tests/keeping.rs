@@ -40,7 +40,7 @@ fn a_failure_to_store_ends_the_link_and_the_messages_come_again() {
 #[test]
 fn forgetting_is_the_way_out_of_a_quarantine() {
     let mut device = Peer::new(Peer::at(Device, cursors(7, 7, 2, 6)), Transport::Lossless);
-    device.session.forget();
+    device.session.forget(4);
     device.reconnects();
     device.sent();
     device.hears(welcome(Outcome::New, 6, NONE, PLENTY));
@@ -48,7 +48,7 @@ fn forgetting_is_the_way_out_of_a_quarantine() {
     assert_eq!(device.session.last(), 4);
 
     let mut server = Peer::new(Peer::at(Server, cursors(7, 7, 2, 6)), Transport::Lossless);
-    server.session.forget();
+    server.session.forget(4);
     server.reconnects();
     server.sent();
     server.hears(hello(0));

@@ -1,28 +1,13 @@
-//! The test vectors of §19, read from the specification itself.
+//! The native frames and openings of §19.
 
-use std::collections::BTreeMap;
-use std::string::{String, ToString};
+use std::string::String;
 use std::vec::Vec;
 use std::{assert_eq, vec};
 
 use crate::native::wire::*;
 use crate::native::{SAVED_LEN, SavedError, Session};
+use crate::vectors::vectors;
 use crate::{DeviceId, Side};
-
-const SPECIFICATION: &str = include_str!("../../../../../docs/protocol.md");
-
-fn vectors() -> BTreeMap<String, Vec<u8>> {
-    let (_, chapter) = SPECIFICATION.split_once("## 19. Test vectors").expect("the chapter");
-    let mut vectors = BTreeMap::new();
-    let table = chapter.lines().take_while(|line| !line.starts_with('#'));
-    for line in table.filter(|line| line.starts_with('|') && line.contains('`')) {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let hex = cells[2].trim_matches('`').as_bytes();
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex");
-        assert_eq!(vectors.insert(cells[1].to_string(), hex.chunks(2).map(byte).collect()), None);
-    }
-    vectors
-}
 
 fn emitted(frame: &Frame<'_>) -> Vec<u8> {
     let mut buffer = [0; 512];
@@ -137,7 +122,7 @@ fn frames_are_those_of_the_specification() {
 fn every_vector_is_tested() {
     let others = ["opening-open", "opening-noise", "opening-resume", "answer-open", "answer-refused"]
         .into_iter()
-        .chain(["unknown", "record", "serial", "serial-long", "saved"]);
+        .chain(["unknown", "record", "serial", "serial-long", "saved", "saved-h", "saved-u", "saved-p", "saved-new"]);
     let mut tested: Vec<_> = frames().iter().map(|(name, _)| *name).chain(others).collect();
     tested.sort_unstable();
     assert_eq!(vectors().keys().map(String::as_str).collect::<Vec<_>>(), tested);

@@ -6,7 +6,6 @@
 //! from its record in place, and written into one in place.
 
 mod bytes;
-pub(crate) mod crc;
 mod frame;
 mod opening;
 pub mod record;

@@ -1,6 +1,6 @@
 //! Frames on a lossy transport: COBS, link number, CRC (§8.5).
 
-use super::crc::Crc;
+use crate::crc::Crc;
 
 /// Bytes of link number and CRC beside a body.
 const OVERHEAD: usize = 6;
