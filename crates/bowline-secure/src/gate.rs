@@ -123,6 +123,12 @@ impl Gate {
         }
     }
 
+    /// Writes the answer that refuses an opening with a close code of §16.2, for reasons of the
+    /// server's own, and says its length.
+    pub fn refuse(code: u8, answer: &mut [u8; MAX_ANSWER]) -> usize {
+        wire::write_answer(verdict::REFUSED | code, &[], answer)
+    }
+
     fn handshake<'i>(
         &self,
         opening: Whole<'i>,
@@ -195,5 +201,5 @@ fn live_key(standing: &Standing, key_id: KeyId) -> Option<&Key> {
 }
 
 fn refuse<'i>(code: u8, out: &mut [u8; MAX_ANSWER]) -> Decision<'i> {
-    Decision::Refused { code, answer: wire::write_answer(verdict::REFUSED | code, &[], out) }
+    Decision::Refused { code, answer: Gate::refuse(code, out) }
 }

@@ -57,7 +57,7 @@ pub const MAX_ANSWER: usize = Answer::MAX_LEN;
 /// Length of a TICKET body, in bytes (§15.5).
 pub const TICKET_BODY: usize = 46;
 
-/// Close codes of §16.2 that this layer gives.
+/// Close codes of §16.2 that refuse an opening.
 pub mod code {
     /// What came cannot be read.
     pub const PROTOCOL: u8 = 2;
@@ -67,6 +67,8 @@ pub mod code {
     pub const NOT_ALLOWED: u8 = 8;
     /// Id, key id or key are not known, or revoked: which of them is not said.
     pub const KEY: u8 = 9;
+    /// Not now: the server has enough to do.
+    pub const TRY_AGAIN: u8 = 10;
 }
 
 /// Whether a body, once opened, is for this layer and not for the session: its first frame is of the

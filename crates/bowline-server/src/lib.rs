@@ -17,6 +17,7 @@
 mod admission;
 mod builder;
 mod device;
+mod keys;
 mod listener;
 mod lobby;
 mod login;
@@ -27,6 +28,7 @@ mod stats;
 pub use admission::{Admission, Dialects, IdPattern};
 pub use builder::{Builder, StartError};
 pub use device::Device;
+pub use keys::{Date, DeviceKeys, Issued, KeyChanges, KeyInfo, KeyState, Keys, KeysError};
 pub use server::{DeviceError, Server, Sessions};
 pub use stats::Stats;
 
@@ -35,3 +37,4 @@ pub use bowline_link::{
     StatusWatch,
 };
 pub use bowline_proto::Dialect;
+pub use bowline_secure::KeyId;

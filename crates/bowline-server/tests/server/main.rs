@@ -5,6 +5,7 @@ mod delivery;
 mod harness;
 mod hostile;
 mod identity;
+mod keys;
 mod lifecycle;
 mod load;
 mod plain;
