@@ -1,6 +1,7 @@
 //! The registry of device keys (§15.3).
 
 mod date;
+mod drawer;
 mod error;
 mod file;
 mod format;
@@ -11,10 +12,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use bowline_proto::DeviceId;
-use bowline_secure::{Key, KeyId, KeyRing, Provision};
+use bowline_proto::time::Instant;
+use bowline_secure::{Key, KeyId, KeyRing, Provision, Redeemed, Redemption, TICKET_BODY, Transport};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use drawer::Drawer;
 use file::KeyFile;
 use table::{Live, Table};
 
@@ -39,6 +42,7 @@ struct Shared {
     /// Held while keys are changed.
     changing: Mutex<()>,
     table: RwLock<Table>,
+    tickets: Drawer,
     /// Told after each change.
     changed: watch::Sender<()>,
 }
@@ -213,6 +217,32 @@ impl Keys {
         self.change(retire).map(|((), changes)| changes)
     }
 
+    /// A ticket for a device that has shown this key on a link of its own; its body is to be sealed and
+    /// sent. `None` if there is none to be had (§15.5) or the key was revoked meanwhile. `devices` is how
+    /// many there may be: the first ticket makes the table.
+    pub(crate) fn ticket(
+        &self,
+        id: DeviceId<'_>,
+        key_id: KeyId,
+        key: &Key,
+        transport: &Transport,
+        devices: usize,
+    ) -> Option<[u8; TICKET_BODY]> {
+        // Held, so that a revocation comes before or finds the ticket.
+        let table = self.table();
+        table.is_live(id.as_str(), key_id, key).then(|| self.0.tickets.issue(id, key_id, transport, devices))?
+    }
+
+    /// Decides on a resumption.
+    pub(crate) fn redeem(&self, asked: &Redemption<'_>) -> Option<Redeemed> {
+        self.0.tickets.redeem(asked)
+    }
+
+    /// The time by which tickets expire.
+    pub(crate) fn now(&self) -> Instant {
+        self.0.tickets.now()
+    }
+
     /// Follows changes.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.0.changed.subscribe()
@@ -251,6 +281,8 @@ impl Keys {
         let mut current = self.0.table.write().unwrap_or_else(PoisonError::into_inner);
         let changes = table.since(&current);
         *current = table;
+        // Before anybody sees the new table: a key made anew under the same key id inherits no ticket.
+        self.0.tickets.revoke(&changes);
         drop(current);
         self.0.changed.send_replace(());
         changes
@@ -264,7 +296,13 @@ impl Keys {
 
 impl Default for Shared {
     fn default() -> Self {
-        Shared { file: None, changing: Mutex::new(()), table: RwLock::default(), changed: watch::Sender::new(()) }
+        Shared {
+            file: None,
+            changing: Mutex::new(()),
+            table: RwLock::default(),
+            tickets: Drawer::new(),
+            changed: watch::Sender::new(()),
+        }
     }
 }
 
