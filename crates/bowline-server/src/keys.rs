@@ -336,3 +336,6 @@ impl KeyChanges {
         self.added.is_empty() && self.revoked.is_empty() && self.removed.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;
