@@ -181,14 +181,14 @@ pub(crate) struct DevicesArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A device with a key gets in with that key only: nobody can take its id, and what it sends and gets is
-encrypted. The keys are in the data folder, in a file that only its owner can read; the server need
-not run. If it runs, it is told, and acts at once.
+A device with a key gets in with that key only: nobody can take its id, and what it sends and
+gets is encrypted. The keys are in the data folder, in a file that only its owner can read. The
+server need not run; if it does, it is told, and acts at once.
 
   bowline key new kitchen            a key for the device \"kitchen\": a line to give to it
-  bowline key rotate kitchen         another one; the old one goes when the device has shown the new
-  bowline key revoke kitchen         the device was stolen: its keys count no more, its links end
-  bowline key remove kitchen         forget the id; where the server is open, it is open again")]
+  bowline key rotate kitchen         another one; the old goes when the device has shown the new
+  bowline key revoke kitchen         it was stolen: its keys count no more, its links end
+  bowline key remove kitchen         forget the id: where the server is open, it is open again")]
 pub(crate) struct KeyArgs {
     #[command(subcommand)]
     pub(crate) command: KeyCommand,
