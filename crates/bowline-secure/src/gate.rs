@@ -5,7 +5,7 @@ use bowline_proto::{DeviceId, Side};
 
 use crate::noise::{self, Ephemeral};
 use crate::tickets::{Redeemed, Redemption};
-use crate::wire::{self, Asked, Bad, HANDSHAKE, Opening, RESUME, verdict};
+use crate::wire::{self, Asked, HANDSHAKE, RESUME, Whole, verdict};
 use crate::{Carrier, Key, KeyId, KeyRing, MAX_ANSWER, Transport, code};
 
 /// What the server knows of a device id.
@@ -100,11 +100,12 @@ impl Gate {
         redeem: impl FnOnce(&Redemption<'_>) -> Option<Redeemed>,
         answer: &mut [u8; MAX_ANSWER],
     ) -> Decision<'i> {
-        let opening = match Opening::parse(input) {
+        let opening = match Whole::parse(input) {
             Ok(Some(opening)) => opening,
             Ok(None) => return Decision::More,
-            Err(Bad::Foreign) => return Decision::Foreign,
-            Err(Bad::Refuse(code)) => return refuse(code, answer),
+            Err(error) => {
+                return wire::refusal(error).map_or(Decision::Foreign, |code| refuse(code, answer));
+            }
         };
         match opening.asked {
             _ if self.fallen_back && !matches!(opening.asked, Asked::Handshake { .. }) => {
@@ -122,9 +123,15 @@ impl Gate {
         }
     }
 
+    /// Writes the answer that refuses an opening with a close code of §16.2, for reasons of the
+    /// server's own, and says its length.
+    pub fn refuse(code: u8, answer: &mut [u8; MAX_ANSWER]) -> usize {
+        wire::write_answer(verdict::REFUSED | code, &[], answer)
+    }
+
     fn handshake<'i>(
         &self,
-        opening: Opening<'i>,
+        opening: Whole<'i>,
         key_id: u8,
         message: &[u8; HANDSHAKE],
         standing: &Standing,
@@ -152,7 +159,7 @@ impl Gate {
     #[expect(clippy::too_many_arguments, reason = "those of decide, taken apart")]
     fn resume<'i>(
         &mut self,
-        opening: Opening<'i>,
+        opening: Whole<'i>,
         key_id: u8,
         message: &[u8; RESUME],
         standing: &Standing,
@@ -180,7 +187,7 @@ impl Gate {
     }
 }
 
-fn open<'i>(opening: Opening<'i>, standing: &Standing, out: &mut [u8; MAX_ANSWER]) -> Decision<'i> {
+fn open<'i>(opening: Whole<'i>, standing: &Standing, out: &mut [u8; MAX_ANSWER]) -> Decision<'i> {
     if standing.open && standing.keys.is_none() {
         let answer = wire::write_answer(verdict::GO_ON, &[], out);
         Decision::Open { id: opening.id, consumed: opening.bytes.len(), answer }
@@ -194,5 +201,5 @@ fn live_key(standing: &Standing, key_id: KeyId) -> Option<&Key> {
 }
 
 fn refuse<'i>(code: u8, out: &mut [u8; MAX_ANSWER]) -> Decision<'i> {
-    Decision::Refused { code, answer: wire::write_answer(verdict::REFUSED | code, &[], out) }
+    Decision::Refused { code, answer: Gate::refuse(code, out) }
 }

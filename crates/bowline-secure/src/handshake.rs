@@ -1,9 +1,10 @@
 //! The device's side of a full handshake (§15.1).
 
+use bowline_proto::native::wire::{Answer, Mode, Opening};
 use bowline_proto::{DeviceId, Side};
 
 use crate::noise::{self, State};
-use crate::wire::{self, Answer, HANDSHAKE, verdict};
+use crate::wire::{HANDSHAKE, verdict};
 use crate::{Carrier, Ephemeral, Key, KeyId, MAX_OPENING, Transport, VERSION};
 
 /// A full handshake that waits for the server's answer.
@@ -26,7 +27,7 @@ impl Handshake {
         carrier: Carrier,
         out: &mut [u8; MAX_OPENING],
     ) -> Result<(Self, usize), StartError> {
-        let prologue = wire::write_prologue(1, key_id.get(), id, out).ok_or(StartError)?;
+        let prologue = Opening::emit_prologue(Mode::Noise { key: key_id.get() }, id, out).ok_or(StartError)?;
         let mut state = noise::state(true, &out[..prologue], key, ephemeral);
         let message = noise::write(&mut state).ok_or(StartError)?;
         let end = prologue + HANDSHAKE;
@@ -41,16 +42,16 @@ impl Handshake {
     /// If it is none that the server made for this opening, or a refusal. A lossless link is then to be
     /// closed. On a lossy one only a refusal counts, and other answers can be tried.
     pub fn finish(&mut self, input: &[u8]) -> Result<Option<(Transport, usize)>, AnswerError> {
-        let Some(answer) = Answer::parse(input).map_err(|()| AnswerError::Malformed)? else { return Ok(None) };
+        let Some((answer, len)) = Answer::parse(input).map_err(|_| AnswerError::Malformed)? else { return Ok(None) };
         check_answer(&answer)?;
-        let message = match (answer.verdict, answer.message.try_into()) {
+        let message = match (answer.verdict, answer.handshake.try_into()) {
             (verdict::GO_ON, Ok(message)) => message,
             _ => return Err(AnswerError::Malformed),
         };
         let state = self.state.as_ref().ok_or(AnswerError::Finished)?;
         let keys = noise::read_second(state, message).ok_or(AnswerError::NotAuthentic)?;
         self.state = None;
-        Ok(Some((Transport::new(Side::Device, keys, self.carrier, false), answer.bytes.len())))
+        Ok(Some((Transport::new(Side::Device, keys, self.carrier, false), len)))
     }
 }
 
@@ -63,7 +64,7 @@ impl core::fmt::Debug for Handshake {
 /// What goes for the answers of both modes: refusals, and the version (§15.1).
 pub(crate) fn check_answer(answer: &Answer<'_>) -> Result<(), AnswerError> {
     if let Some(code) = answer.verdict.checked_sub(verdict::REFUSED) {
-        return if answer.message.is_empty() {
+        return if answer.handshake.is_empty() {
             Err(AnswerError::Refused { code, version: answer.version })
         } else {
             Err(AnswerError::Malformed)

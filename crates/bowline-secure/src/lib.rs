@@ -35,6 +35,8 @@ mod transport;
 mod version;
 mod wire;
 
+use bowline_proto::native::wire::{Answer, Opening};
+
 pub use gate::{Decision, Gate, Standing};
 pub use handshake::{AnswerError, Handshake, StartError};
 pub use key::{ErasedKey, Key, KeyId};
@@ -46,18 +48,16 @@ pub use tickets::{Grant, Redeemed, Redemption, TicketSlot, Tickets};
 pub use transport::{Carrier, OpenError, SealError, Transport};
 pub use version::{VersionError, check_versions};
 
-/// The version of the protocol spoken here (§8.2).
-pub const VERSION: u8 = 1;
-/// Longest device id on the native protocol, in bytes (§8.2).
-pub const MAX_ID: usize = 96;
+pub use bowline_proto::native::wire::{MAX_ID, VERSION};
+
 /// Longest opening, in bytes: one of mode 01 with the longest id.
-pub const MAX_OPENING: usize = wire::FIXED + MAX_ID + wire::HANDSHAKE;
+pub const MAX_OPENING: usize = Opening::MAX_LEN;
 /// Longest answer, in bytes.
-pub const MAX_ANSWER: usize = wire::ANSWER_FIXED + wire::HANDSHAKE;
+pub const MAX_ANSWER: usize = Answer::MAX_LEN;
 /// Length of a TICKET body, in bytes (§15.5).
 pub const TICKET_BODY: usize = 46;
 
-/// Close codes of §16.2 that this layer gives.
+/// Close codes of §16.2 that refuse an opening.
 pub mod code {
     /// What came cannot be read.
     pub const PROTOCOL: u8 = 2;
@@ -67,6 +67,8 @@ pub mod code {
     pub const NOT_ALLOWED: u8 = 8;
     /// Id, key id or key are not known, or revoked: which of them is not said.
     pub const KEY: u8 = 9;
+    /// Not now: the server has enough to do.
+    pub const TRY_AGAIN: u8 = 10;
 }
 
 /// Whether a body, once opened, is for this layer and not for the session: its first frame is of the

@@ -1,12 +1,13 @@
 //! The device's side of a resumption (§15.5).
 
+use bowline_proto::native::wire::{Answer, Mode, Opening};
 use bowline_proto::time::{Duration, Instant};
 use bowline_proto::{DeviceId, Side};
 use subtle::ConstantTimeEq as _;
 
 use crate::handshake::{AnswerError, StartError, check_answer};
 use crate::kdf::{Extracted, digest};
-use crate::wire::{self, Answer, RESUME, RESUMED, TAG, verdict};
+use crate::wire::{RESUME, RESUMED, TAG, verdict};
 use crate::{Carrier, Key, KeyId, MAX_OPENING, TICKET_BODY, Transport};
 
 /// The frame type of TICKET.
@@ -94,7 +95,7 @@ impl Resumption {
         if !ticket.usable(now) {
             return Ok(None);
         }
-        let prologue = wire::write_prologue(2, key_id.get(), id, out).ok_or(StartError)?;
+        let prologue = Opening::emit_prologue(Mode::Resume { key: key_id.get() }, id, out).ok_or(StartError)?;
         ticket.used += 1;
         let extracted = Extracted::new(&ticket.secret);
         let end = prologue + RESUME;
@@ -113,19 +114,19 @@ impl Resumption {
     /// # Errors
     /// As of [`crate::Handshake::finish`].
     pub fn finish(&mut self, input: &[u8]) -> Result<Option<(Resumed, usize)>, AnswerError> {
-        let Some(answer) = Answer::parse(input).map_err(|()| AnswerError::Malformed)? else { return Ok(None) };
+        let Some((answer, len)) = Answer::parse(input).map_err(|_| AnswerError::Malformed)? else { return Ok(None) };
         check_answer(&answer)?;
         if self.finished {
             return Err(AnswerError::Finished);
         }
-        let len = answer.bytes.len();
-        let resumed = match (answer.verdict, answer.message.len()) {
+        let bytes = &input[..len];
+        let resumed = match (answer.verdict, answer.handshake.len()) {
             (verdict::GO_ON, RESUMED) => {
-                let (signed, tag) = answer.bytes.split_at(len - TAG);
+                let (signed, tag) = bytes.split_at(len - TAG);
                 if !bool::from(self.extracted.server_tag(&self.opening, signed).ct_eq(tag)) {
                     return Err(AnswerError::NotAuthentic);
                 }
-                let keys = self.extracted.transport_keys(&self.opening, answer.bytes);
+                let keys = self.extracted.transport_keys(&self.opening, bytes);
                 Resumed::Transport(Transport::new(Side::Device, keys, self.carrier, true))
             }
             (verdict::FULL_HANDSHAKE, 0) => Resumed::FullHandshake,

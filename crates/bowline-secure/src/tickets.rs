@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq as _;
 use crate::kdf::{Extracted, digest};
 use crate::noise::TransportKeys;
 use crate::resumption::{MAX_LIFETIME, MAX_USES, TICKET, seconds};
-use crate::wire::{self, Opening, RESUME, TAG, verdict};
+use crate::wire::{self, RESUME, TAG, Whole, verdict};
 use crate::{Carrier, Key, KeyId, MAX_ANSWER, TICKET_BODY, Transport};
 
 /// How many places a device's ticket can be in. A look-up reads all of them, whoever asks.
@@ -182,7 +182,7 @@ impl<S: AsRef<[TicketSlot]> + AsMut<[TicketSlot]>> Tickets<S> {
 
 /// A resumption that a device asks for.
 pub struct Redemption<'a> {
-    pub(crate) opening: Opening<'a>,
+    pub(crate) opening: Whole<'a>,
     pub(crate) key_id: KeyId,
     pub(crate) message: &'a [u8; RESUME],
     pub(crate) random: &'a [u8; 32],

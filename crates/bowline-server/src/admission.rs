@@ -3,6 +3,7 @@
 use bowline_proto::{DeviceId, Dialect};
 use wildmatch::WildMatch;
 
+use crate::listener::Kind;
 use crate::login::Refusal;
 
 /// Which dialects are spoken.
@@ -14,11 +15,13 @@ pub struct Dialects {
     pub upstream: bool,
     /// P, for the devices and listeners that are set to plain lines.
     pub plain: bool,
+    /// The native protocol, with a key or without.
+    pub native: bool,
 }
 
 impl Dialects {
     /// All of them.
-    pub const ALL: Dialects = Dialects { headers: true, upstream: true, plain: true };
+    pub const ALL: Dialects = Dialects { headers: true, upstream: true, plain: true, native: true };
 
     fn allow(self, dialect: Dialect) -> bool {
         match dialect {
@@ -35,7 +38,10 @@ impl Default for Dialects {
     }
 }
 
-/// Who may log in. In patterns, `*` stands for any text and `?` for one character.
+/// Who may log in without a key. In patterns, `*` stands for any text and `?` for one character.
+///
+/// A device with a key ([`crate::Keys`]) may always log in with it, on the native protocol; an id that
+/// has or had a key gets in by nothing else.
 #[derive(Debug, Clone, Default)]
 pub struct Admission {
     /// Ids that are known before they connect. They are persistent: they never expire.
@@ -44,15 +50,17 @@ pub struct Admission {
     pub allow: Vec<String>,
     /// Patterns of ids that speak plain lines. On the wire their login looks like that of U.
     pub plain: Vec<String>,
+    /// Patterns of ids that may speak the native protocol without a key, if they may log in at all.
+    pub open: Vec<String>,
     /// Dialects spoken at all.
     pub dialects: Dialects,
 }
 
 impl Admission {
-    /// Everyone may log in.
+    /// Everyone may log in, in every dialect.
     #[must_use]
     pub fn open() -> Self {
-        Admission { allow: vec!["*".to_owned()], ..Admission::default() }
+        Admission { allow: vec!["*".to_owned()], open: vec!["*".to_owned()], ..Admission::default() }
     }
 }
 
@@ -80,7 +88,8 @@ pub(crate) struct Gate {
     expected: std::collections::HashSet<String>,
     allow: Vec<IdPattern>,
     plain: Vec<IdPattern>,
-    dialects: Dialects,
+    open: Vec<IdPattern>,
+    pub(crate) dialects: Dialects,
 }
 
 impl Gate {
@@ -90,23 +99,32 @@ impl Gate {
             expected: admission.expected.iter().cloned().collect(),
             allow: patterns(&admission.allow),
             plain: patterns(&admission.plain),
+            open: patterns(&admission.open),
             dialects: admission.dialects,
         }
     }
 
-    /// The dialect that a device speaks which logs in like this, if it may.
-    pub(crate) fn admit(&self, id: DeviceId<'_>, wire: Dialect, plain_listener: bool) -> Result<Dialect, Refusal> {
+    /// The dialect that a device without a key speaks which logs in like this, if it may.
+    pub(crate) fn admit(&self, id: DeviceId<'_>, wire: Dialect, kind: Kind) -> Result<Dialect, Refusal> {
+        if kind == Kind::Secured {
+            return Err(Refusal::NotSecured);
+        }
         if !self.knows(id.as_str()) {
             return Err(Refusal::UnknownId);
         }
         // Only a U login can be one of plain lines: an H login says that it is H.
         let plain = wire == Dialect::Upstream
-            && (plain_listener || self.plain.iter().any(|pattern| pattern.matches(id.as_str())));
+            && (kind == Kind::Plain || self.plain.iter().any(|pattern| pattern.matches(id.as_str())));
         let dialect = if plain { Dialect::Plain } else { wire };
         if self.dialects.allow(dialect) { Ok(dialect) } else { Err(Refusal::Dialect(dialect)) }
     }
 
-    /// Whether a device with this id may log in.
+    /// Whether a device with this id may speak the native protocol without a key.
+    pub(crate) fn opens(&self, id: &str) -> bool {
+        self.knows(id) && self.open.iter().any(|pattern| pattern.matches(id))
+    }
+
+    /// Whether a device with this id may log in without a key.
     pub(crate) fn knows(&self, id: &str) -> bool {
         self.is_expected(id) || self.allow.iter().any(|pattern| pattern.matches(id))
     }

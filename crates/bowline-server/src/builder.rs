@@ -9,11 +9,12 @@ use std::time::Duration;
 use bowline_link::Limits;
 use bowline_proto::DeviceId;
 
-use crate::{Admission, Device, Server, Sessions};
+use crate::listener::Kind;
+use crate::{Admission, Device, Keys, Server, Sessions};
 
 /// Settings of a [`Server`]. The defaults suit some thousand boards on a LAN.
 pub struct Builder {
-    pub(crate) listen: Vec<(SocketAddr, bool)>,
+    pub(crate) listen: Vec<(SocketAddr, Kind)>,
     pub(crate) admission: Admission,
     pub(crate) timeout: Duration,
     pub(crate) login_timeout: Duration,
@@ -26,6 +27,8 @@ pub struct Builder {
     pub(crate) max_logins: usize,
     pub(crate) on_device: Option<Arc<dyn Fn(Device) + Send + Sync>>,
     pub(crate) sessions: Sessions,
+    pub(crate) keys: Keys,
+    pub(crate) handshakes: (u32, u32),
 }
 
 impl fmt::Debug for Builder {
@@ -78,24 +81,48 @@ impl Builder {
             max_logins: 1024,
             on_device: None,
             sessions: Sessions::default(),
+            keys: Keys::default(),
+            handshakes: (5, 20),
         }
     }
 
     /// Listens on `address`, too. Port 0 lets the system choose; see [`Server::addresses`].
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen.push((address, false));
+        self.listen.push((address, Kind::Any));
         self
     }
 
     /// Listens on `address` for devices that speak plain lines.
     #[must_use]
     pub fn listen_plain(mut self, address: SocketAddr) -> Self {
-        self.listen.push((address, true));
+        self.listen.push((address, Kind::Plain));
         self
     }
 
-    /// Who may log in. Default: everyone.
+    /// Listens on `address` for devices with keys only.
+    #[must_use]
+    pub fn listen_secured(mut self, address: SocketAddr) -> Self {
+        self.listen.push((address, Kind::Secured));
+        self
+    }
+
+    /// The keys of devices. Default: none. When they change, links end that they do not let in any more.
+    #[must_use]
+    pub fn keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// How many handshakes with a key one address may ask for: `burst` at once, then `per_second`; 0 for
+    /// no limit. Resumptions are not counted. Default: 5 a second, 20 at once.
+    #[must_use]
+    pub fn handshakes(mut self, per_second: u32, burst: u32) -> Self {
+        self.handshakes = (per_second, burst);
+        self
+    }
+
+    /// Who may log in without a key. Default: everyone.
     #[must_use]
     pub fn admission(mut self, admission: Admission) -> Self {
         self.admission = admission;

@@ -17,9 +17,14 @@
 mod admission;
 mod builder;
 mod device;
+mod keys;
+mod link;
 mod listener;
 mod lobby;
 mod login;
+mod native;
+mod opening;
+mod rate;
 mod registry;
 mod server;
 mod stats;
@@ -27,6 +32,7 @@ mod stats;
 pub use admission::{Admission, Dialects, IdPattern};
 pub use builder::{Builder, StartError};
 pub use device::Device;
+pub use keys::{Date, DeviceKeys, Issued, KeyChanges, KeyInfo, KeyState, Keys, KeysError};
 pub use server::{DeviceError, Server, Sessions};
 pub use stats::Stats;
 
@@ -35,3 +41,4 @@ pub use bowline_link::{
     StatusWatch,
 };
 pub use bowline_proto::Dialect;
+pub use bowline_secure::KeyId;

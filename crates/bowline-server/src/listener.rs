@@ -5,19 +5,34 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_link::{DownReason, Drive, LinkState};
+use bowline_link::Drive;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 
-use crate::login::{self, FirstLine, Refusal};
+use crate::keys::Proof;
+use crate::login::{self, First, FirstLine, Refusal};
+use crate::native::native_link;
+use crate::opening::NativeLogin;
 use crate::server::Shared;
+use crate::{link, opening};
 
 /// Pause after the system had no descriptor or memory for a connection, if nothing ends meanwhile.
 const BREATH: Duration = Duration::from_millis(500);
 
+/// Who may come in by a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Everyone who may log in.
+    Any,
+    /// The same; lines without the mark of H are plain ones.
+    Plain,
+    /// Devices with keys.
+    Secured,
+}
+
 /// Accepts connections until told to stop, then waits for the links to end.
-pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, plain: bool, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, kind: Kind, mut stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let mut short_of = false;
     loop {
@@ -36,7 +51,7 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, plain: bool,
             Ok((stream, peer)) => {
                 short_of = false;
                 shared.counters.connections.one();
-                connections.spawn(serve(Arc::clone(&shared), stream, peer, plain, permit));
+                connections.spawn(serve(Arc::clone(&shared), stream, peer, kind, permit));
             }
             Err(error) if is_shortage(&error) => {
                 if !std::mem::replace(&mut short_of, true) {
@@ -73,9 +88,9 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// One connection, from its first byte to its end.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, plain: bool, permit: OwnedSemaphorePermit) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, kind: Kind, permit: OwnedSemaphorePermit) {
     let mut id = None;
-    if let Err(refusal) = connection(&shared, stream, peer, plain, &mut id).await {
+    if let Err(refusal) = connection(&shared, stream, peer, kind, &mut id).await {
         refusal.counter(&shared.counters).one();
         let id = id.unwrap_or_default();
         if shared.refused.is_first(peer.ip(), refusal, &id) {
@@ -93,54 +108,63 @@ async fn connection(
     shared: &Arc<Shared>,
     stream: TcpStream,
     peer: SocketAddr,
-    plain: bool,
+    kind: Kind,
     claimed: &mut Option<Box<str>>,
 ) -> Result<(), Refusal> {
     // A small message is worth sending at once. Failing to say so is no reason to refuse.
     let _ = stream.set_nodelay(true);
-    let FirstLine { dialect, id, rest } = {
+    let login = {
         let mut guest = shared.lobby.enter();
         let mut stop = shared.stop.subscribe();
+        let login = async {
+            Ok(match login::read(&stream).await? {
+                First::Line(line) => Login::Line(line),
+                First::Native(input) => {
+                    Login::Native(opening::read(shared, &stream, peer, kind, input, claimed).await?)
+                }
+            })
+        };
         tokio::select! {
-            line = login::read(&stream) => line?,
+            login = login => login?,
             () = guest.shown_out() => return Err(Refusal::Evicted),
             () = tokio::time::sleep(shared.login_timeout) => return Err(Refusal::Timeout),
             _ = stop.wait_for(|stop| *stop) => return Err(Refusal::Closed),
         }
     };
-    *claimed = Some(id.clone());
-    let checked = bowline_proto::DeviceId::new(&id).map_err(|error| Refusal::Login(error.into()))?;
-    let dialect = shared.gate.admit(checked, dialect, plain)?;
-    let expected = shared.gate.is_expected(&id);
-    let attachment = shared.registry.attach(&id, expected)?;
-    let device = &attachment.device;
-    if *shared.stop.borrow() {
-        // The server drains its devices once; this one has come behind.
-        device.endpoint.drain();
-    }
-    shared.counters.logins.one();
-    if let LinkState::Up { peer: old, .. } = device.status().link {
-        shared.counters.takeovers.one();
-        if old.ip() == peer.ip() {
-            tracing::info!(device = %id, %peer, "logged in again while its link was up: the newer link wins");
-        } else {
-            shared.counters.takeovers_from_elsewhere.one();
-            tracing::warn!(
-                device = %id, %peer, before = %old,
-                "logged in from another address while its link was up: the newer link wins; \
-                 these dialects cannot prove who is who, so make sure that no two devices share an id"
-            );
+    match login {
+        Login::Line(line) => {
+            *claimed = Some(line.id.clone());
+            legacy_link(shared, stream, peer, kind, line).await
         }
+        Login::Native(login) => native_link(shared, stream, peer, login).await,
     }
-    tracing::info!(device = %id, %peer, %dialect, "link up");
-    if attachment.is_new
-        && let Some(callback) = &shared.on_device
-    {
-        callback(device.clone());
+}
+
+/// Who has left the lobby by the right door.
+enum Login {
+    Line(FirstLine),
+    Native(NativeLogin),
+}
+
+/// Drives the link of a device that has logged in by a line.
+async fn legacy_link(
+    shared: &Shared,
+    stream: TcpStream,
+    peer: SocketAddr,
+    kind: Kind,
+    FirstLine { dialect, id, rest }: FirstLine,
+) -> Result<(), Refusal> {
+    let checked = bowline_proto::DeviceId::new(&id).map_err(|error| Refusal::Login(error.into()))?;
+    if shared.keys.knows(&id) {
+        return Err(Refusal::Keyed);
     }
+    let dialect = shared.gate.admit(checked, dialect, kind)?;
+    let proof = Proof::Open;
+    let attachment = link::attach(shared, &id, peer, &proof, &format!("dialect {dialect}"))?;
+    let device = &attachment.device;
     let before = device.ledger().session;
     let drive = Drive { stream, peer, dialect, config: shared.config, login: None, early: rest };
-    let reason = device.endpoint.drive(drive).await;
+    let reason = link::drive(shared, device, &proof, device.endpoint.drive(drive)).await;
     let counted = device.ledger().session;
     let unread = (counted.malformed - before.malformed) + (counted.undecodable - before.undecodable);
     if unread > 0 {
@@ -150,11 +174,6 @@ async fn connection(
              a device that sends plain lines has to be configured as one"
         );
     }
-    match reason {
-        DownReason::PeerClosed | DownReason::Shutdown => {
-            tracing::info!(device = %id, %peer, "link down: {reason}");
-        }
-        _ => tracing::warn!(device = %id, %peer, "link down: {reason}"),
-    }
+    link::ended(&id, peer, reason);
     Ok(())
 }

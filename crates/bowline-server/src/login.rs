@@ -1,4 +1,4 @@
-//! Reading the login line of a connection.
+//! Reading how a connection begins.
 
 use std::collections::HashSet;
 use std::io;
@@ -7,9 +7,11 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use bowline_proto::Dialect;
+use bowline_proto::native::wire::MAX_OPENING;
 use bowline_proto::wire::login::{self, Login, LoginError, Opening};
 use tokio::net::TcpStream;
 
+use crate::opening::Input;
 use crate::stats::{Counter, Counters};
 
 /// Why a connection was refused before it was a link.
@@ -23,8 +25,26 @@ pub(crate) enum Refusal {
     Evicted,
     #[error("its first line is longer than the {} bytes of a login", login::MAX_LINE)]
     TooLong,
-    #[error("it speaks Bowline's native protocol, which this version does not: use dialect H or U")]
-    Native,
+    #[error("it begins as the native protocol does, and goes on as something else")]
+    Opening,
+    #[error("it speaks another version of the native protocol: update the device, or the server")]
+    Version,
+    #[error("it has shown no key that is in force: it was not given one, has another one, or its key was revoked")]
+    Key,
+    #[error("its id has or had a key, and gets in by nothing else: provision the device with a key (`bowline key`)")]
+    Keyed,
+    #[error("it has no key, and may not speak the native protocol without one: give it a key (`bowline key new`)")]
+    NotOpen,
+    #[error("it has no key, and this listener is for devices that have one")]
+    NotSecured,
+    #[error("it speaks the native protocol, which is switched off here")]
+    NativeOff,
+    #[error("its address asks for more handshakes than it may: raise the limit if there are many devices behind it")]
+    Handshakes,
+    #[error("its first record does not fit its opening, which may be somebody's recording")]
+    Unconfirmed,
+    #[error("the system gave no random bytes")]
+    Random,
     #[error("{0}")]
     Login(LoginError),
     #[error("its id is neither expected nor allowed: add it to the configuration if it is yours")]
@@ -44,11 +64,18 @@ impl Refusal {
             Refusal::Closed => &counters.refused_closed,
             Refusal::Evicted => &counters.refused_evicted,
             Refusal::TooLong => &counters.refused_too_long,
-            Refusal::Native => &counters.refused_native,
+            Refusal::Opening => &counters.refused_opening,
+            Refusal::Version => &counters.refused_version,
+            Refusal::Key => &counters.refused_key,
+            Refusal::Keyed => &counters.refused_keyed,
+            Refusal::NotOpen | Refusal::NotSecured => &counters.refused_not_open,
+            Refusal::Handshakes => &counters.refused_handshakes,
+            Refusal::Unconfirmed => &counters.refused_unconfirmed,
+            Refusal::Random => &counters.refused_no_random,
             Refusal::Login(LoginError::Http) => &counters.refused_http,
             Refusal::Login(_) => &counters.refused_malformed,
             Refusal::UnknownId => &counters.refused_unknown_id,
-            Refusal::Dialect(_) => &counters.refused_dialect,
+            Refusal::Dialect(_) | Refusal::NativeOff => &counters.refused_dialect,
             Refusal::TooManyDevices => &counters.refused_too_many_devices,
             Refusal::TooManyLinks => &counters.refused_too_many_links,
         }
@@ -64,31 +91,39 @@ pub(crate) struct FirstLine {
     pub(crate) rest: Vec<u8>,
 }
 
+/// How a connection begins.
+#[derive(Debug)]
+pub(crate) enum First {
+    /// A login line.
+    Line(FirstLine),
+    /// The first byte of the native protocol, and what came with it.
+    Native(Input),
+}
+
 /// Reads the login line. Takes no more than this one buffer, whatever is sent.
-pub(crate) async fn read(stream: &TcpStream) -> Result<FirstLine, Refusal> {
+pub(crate) async fn read(stream: &TcpStream) -> Result<First, Refusal> {
     let mut buffer = [0; 512];
     let mut len = 0;
     loop {
         stream.readable().await.map_err(|_| Refusal::Closed)?;
-        match stream.try_read(&mut buffer[len..]) {
+        // No more than belongs to an opening, until it is known to be none.
+        let most = if len == 0 { MAX_OPENING } else { buffer.len() };
+        match stream.try_read(&mut buffer[len..most]) {
             Ok(0) => return Err(Refusal::Closed),
             Ok(count) => len += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(_) => return Err(Refusal::Closed),
         }
         if Opening::of(buffer[0]) == Opening::Native {
-            return Err(Refusal::Native);
+            return Ok(First::Native(Input::new(&buffer[..len])));
         }
         let received = &buffer[..len];
         let end = received.iter().position(|&byte| byte == b'\n');
         match end {
             Some(end) if end <= login::MAX_LINE => {
                 let login = Login::parse(&received[..end]).map_err(Refusal::Login)?;
-                return Ok(FirstLine {
-                    dialect: login.dialect,
-                    id: login.id.as_str().into(),
-                    rest: received[end + 1..].to_vec(),
-                });
+                let (dialect, id) = (login.dialect, login.id.as_str().into());
+                return Ok(First::Line(FirstLine { dialect, id, rest: received[end + 1..].to_vec() }));
             }
             None if len <= login::MAX_LINE => {}
             _ => return Err(Refusal::TooLong),

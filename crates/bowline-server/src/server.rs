@@ -14,9 +14,10 @@ use tokio::task::JoinSet;
 use crate::admission::Gate;
 use crate::lobby::Lobby;
 use crate::login::Refused;
+use crate::rate::Rate;
 use crate::registry::{Entry, Registry};
 use crate::stats::Counters;
-use crate::{Builder, Device, StartError, Stats, listener};
+use crate::{Builder, Device, KeyChanges, KeyId, Keys, KeysError, StartError, Stats, listener};
 
 /// Connections beyond those that may be links or in the lobby: on their way in or out.
 const SPARE: usize = 16;
@@ -46,6 +47,9 @@ pub(crate) struct Shared {
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) config: Config,
     pub(crate) login_timeout: Duration,
+    pub(crate) keys: Keys,
+    pub(crate) handshakes: Rate,
+    pub(crate) max_devices: usize,
     pub(crate) on_device: Option<Arc<dyn Fn(Device) + Send + Sync>>,
 }
 
@@ -84,7 +88,7 @@ impl Drop for Sessions {
 #[non_exhaustive]
 pub enum DeviceError {
     /// The caller's mistake, or the configuration's: no such device may log in.
-    #[error("no device with the id {id:?} may log in here: it is neither expected nor allowed")]
+    #[error("no device with the id {id:?} may log in here: it has no key, and is neither expected nor allowed")]
     NotAllowed {
         /// The id.
         id: String,
@@ -104,9 +108,9 @@ impl Server {
     pub(crate) async fn start(mut builder: Builder) -> Result<Self, StartError> {
         builder.check()?;
         let mut listeners = Vec::new();
-        for (address, plain) in builder.listen {
+        for (address, kind) in builder.listen {
             let listener = listen(address).map_err(|error| StartError::Listen { address, error })?;
-            listeners.push((listener, plain));
+            listeners.push((listener, kind));
         }
         let addresses = listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
 
@@ -133,11 +137,14 @@ impl Server {
             stop: watch::Sender::new(false),
             config: config(builder.timeout, builder.settle, builder.pace),
             login_timeout: builder.login_timeout,
+            keys: builder.keys,
+            handshakes: Rate::new(builder.handshakes.0, builder.handshakes.1),
+            max_devices: builder.max_devices,
             on_device: builder.on_device,
         });
         let mut tasks = JoinSet::new();
-        for (listener, plain) in listeners {
-            tasks.spawn(listener::run(Arc::clone(&shared), listener, plain, shared.stop.subscribe()));
+        for (listener, kind) in listeners {
+            tasks.spawn(listener::run(Arc::clone(&shared), listener, kind, shared.stop.subscribe()));
         }
         tasks.spawn(expire(Arc::clone(&shared), builder.expiry, shared.stop.subscribe()));
         Ok(Server(Arc::new(Running { shared, addresses, tasks: Mutex::new(tasks) })))
@@ -209,6 +216,17 @@ impl Server {
         self.0.shared.registry.all()
     }
 
+    /// Reads the keys again, after another process has changed them, and says what is different. Links
+    /// whose key was revoked end, as do those without a key of devices that have one now.
+    ///
+    /// Reads a file: from asynchronous code, call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// If they cannot be read. The keys are then as before.
+    pub fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
+        self.0.shared.keys.reload()
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -235,8 +253,24 @@ impl Server {
     }
 
     fn may_log_in(&self, id: &str) -> Result<(), DeviceError> {
-        let known = DeviceId::new(id).is_ok() && self.0.shared.gate.knows(id);
+        let Shared { gate, keys, .. } = &*self.0.shared;
+        let known = DeviceId::new(id).is_ok() && (gate.knows(id) || keys.knows(id));
         if known { Ok(()) } else { Err(DeviceError::NotAllowed { id: id.to_owned() }) }
+    }
+}
+
+impl Shared {
+    /// A device has shown this key: an older one is revoked, on disk too. When that fails, the device's
+    /// next link is the next chance.
+    pub(crate) fn shown(&self, id: &str, key_id: KeyId) {
+        let Some(old) = self.keys.outdated_by(id, key_id) else { return };
+        let (keys, id) = (self.keys.clone(), id.to_owned());
+        tokio::task::spawn_blocking(move || match keys.retire_older(&id, key_id) {
+            Ok(_) => tracing::info!(device = %id, "key {key_id} was shown: key {old} is revoked"),
+            Err(error) => {
+                tracing::warn!(device = %id, %error, "key {key_id} was shown, but key {old} is still in force");
+            }
+        });
     }
 }
 

@@ -38,9 +38,18 @@ stats! {
     connections,
     /// Logins that made a link.
     logins,
+    /// Among them: native, with a full handshake.
+    native_sealed,
+    /// Among them: native, resumed.
+    native_resumed,
+    /// Among them: native, without a key.
+    native_open,
+    /// Links ended because keys were changed: theirs was revoked, or their id got one.
+    revoked_links,
     /// Links that were up when a newer login of the same device replaced them.
     takeovers,
-    /// Takeovers from another address than the link before: on an open network an impostor looks like this.
+    /// Takeovers without a key, from another address than the link before: on an open network an impostor
+    /// looks like this.
     takeovers_from_elsewhere,
     /// Refused: no login line within the login timeout.
     refused_timeout,
@@ -54,8 +63,22 @@ stats! {
     refused_malformed,
     /// Refused: an HTTP request.
     refused_http,
-    /// Refused: the native protocol, which this version does not speak.
-    refused_native,
+    /// Refused: begins as the native protocol does, and goes on as something else.
+    refused_opening,
+    /// Refused: another version of the native protocol.
+    refused_version,
+    /// Refused: an unknown id, or a key that is wrong, unknown or revoked.
+    refused_key,
+    /// Refused: came without a key under an id that has or had one, in whatever dialect.
+    refused_keyed,
+    /// Refused: came without a key where one is asked for.
+    refused_not_open,
+    /// Refused: more handshakes from one address than allowed.
+    refused_handshakes,
+    /// Refused: an opening without a first record that fits it. A recording looks like this.
+    refused_unconfirmed,
+    /// Refused: the system gave no random bytes.
+    refused_no_random,
     /// Refused: an id that is neither expected nor allowed.
     refused_unknown_id,
     /// Refused: a dialect that is switched off.

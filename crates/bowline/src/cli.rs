@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// List the devices that the running server knows
     Devices(DevicesArgs),
+    /// Give devices keys, so that each can prove who it is
+    Key(KeyArgs),
     /// Show the point in half a minute: cut links, a restarted server, nothing lost
     Demo(DemoArgs),
 }
@@ -50,8 +52,8 @@ Without a configuration it listens on 127.0.0.1, ports 9999 and 8123, lets every
 machine in, and echoes what it gets. Both ports speak all dialects; they are the defaults of the
 two MicroPython libraries.
 
-The boards in the field cannot prove who they are, so letting the network in must be asked for:
---open-lan.")]
+Boards that speak H, U or P cannot prove who they are, so letting the network in must be asked for:
+--open-lan. A device with a key (bowline key) can, and gets in with that only.")]
 pub(crate) struct ServeArgs {
     /// Configuration file (TOML); all fields are explained in docs/configuration.md
     #[arg(short, long, value_name = "FILE")]
@@ -59,7 +61,7 @@ pub(crate) struct ServeArgs {
     /// Address to listen on, instead of the configured ones; may be repeated. Port 0: the system chooses
     #[arg(short, long, value_name = "ADDRESS:PORT", value_parser = parse_address)]
     pub(crate) listen: Vec<SocketAddr>,
-    /// Let devices of the whole network in without proof of who they are. Without --listen: on all addresses
+    /// Let devices without a key in from the whole network, without proof of who they are. Without --listen: on all addresses
     #[arg(long)]
     pub(crate) open_lan: bool,
     /// Folder for the server's files [default: ./bowline-data]
@@ -175,6 +177,94 @@ pub(crate) struct DevicesArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) server: RunningServer,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A device with a key gets in with that key only: nobody can take its id, and what it sends and
+gets is encrypted. The keys are in the data folder, in a file that only its owner can read. The
+server need not run; if it does, it is told, and acts at once.
+
+  bowline key new kitchen            a key for the device \"kitchen\": a line to give to it
+  bowline key rotate kitchen         another one; the old goes when the device has shown the new
+  bowline key revoke kitchen         it was stolen: its keys count no more, its links end
+  bowline key remove kitchen         forget the id: where the server is open, it is open again")]
+pub(crate) struct KeyArgs {
+    #[command(subcommand)]
+    pub(crate) command: KeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key for a device that has none, and print the line to give to it
+    New(NewKeyArgs),
+    /// List the devices that have or had keys
+    List(ListKeysArgs),
+    /// Make a second key for a device; the first goes when the device has shown the second
+    Rotate(NewKeyArgs),
+    /// Revoke a device's keys; its id stays closed to everybody
+    Revoke(RevokeKeyArgs),
+    /// Forget a device's keys and that it ever had any
+    Remove(RemoveKeyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewKeyArgs {
+    /// The device's id, at most 96 bytes
+    pub(crate) id: String,
+    /// Write the line to a new file that only its owner can read, instead of printing it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print a QR code of the line even if the output is no terminal
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) qr: bool,
+    /// A JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) folder: DataFolder,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListKeysArgs {
+    /// A JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) folder: DataFolder,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeKeyArgs {
+    /// The device's id
+    pub(crate) id: String,
+    /// Only the key with this id [default: all of the device's keys]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) key_id: Option<u8>,
+    /// A JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) folder: DataFolder,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveKeyArgs {
+    /// The device's id
+    pub(crate) id: String,
+    /// A JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) folder: DataFolder,
+}
+
+/// Where the keys are.
+#[derive(Debug, Args)]
+pub(crate) struct DataFolder {
+    /// The server's data folder, whether it runs or not
+    #[arg(long, default_value = "./bowline-data", value_name = "FOLDER")]
+    pub(crate) data: PathBuf,
 }
 
 /// Where the running server is.

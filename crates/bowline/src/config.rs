@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bowline_server::{Admission, Builder, Dialects, Limits, Server};
+use bowline_server::{Admission, Builder, Dialects, Keys, Limits, Server};
 use serde::Deserialize;
 
 use crate::cli::ServeArgs;
+use crate::near::nearest;
 
 /// Ports of the two MicroPython libraries.
 const PORTS: [u16; 2] = [9999, 8123];
@@ -21,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<SocketAddr>,
     /// Addresses to listen on for devices that speak plain lines.
     pub(crate) listen_plain: Vec<SocketAddr>,
+    /// Addresses to listen on for devices with keys only.
+    pub(crate) listen_secured: Vec<SocketAddr>,
     /// Other addresses than those of this machine may be listened on, without proof of who connects.
     pub(crate) open_lan: bool,
     /// Folder for the server's files.
@@ -29,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) app: App,
     pub(crate) link: Link,
     pub(crate) devices: Devices,
+    pub(crate) security: Security,
     pub(crate) limits: LimitsSection,
 }
 
@@ -68,6 +72,15 @@ pub(crate) enum DialectName {
     H,
     U,
     P,
+    N,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Security {
+    pub(crate) open: Vec<String>,
+    pub(crate) handshakes_per_second: u32,
+    pub(crate) handshake_burst: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -89,11 +102,13 @@ impl Default for Config {
         Config {
             listen: PORTS.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).to_vec(),
             listen_plain: Vec::new(),
+            listen_secured: Vec::new(),
             open_lan: false,
             data: PathBuf::from("bowline-data"),
             app: App::Echo,
             link: Link::default(),
             devices: Devices::default(),
+            security: Security::default(),
             limits: LimitsSection::default(),
         }
     }
@@ -111,9 +126,15 @@ impl Default for Devices {
             expected: Vec::new(),
             allow: vec!["*".to_owned()],
             plain: Vec::new(),
-            dialects: vec![DialectName::H, DialectName::U, DialectName::P],
+            dialects: vec![DialectName::H, DialectName::U, DialectName::P, DialectName::N],
             expiry_s: 3600,
         }
+    }
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Security { open: vec!["*".to_owned()], handshakes_per_second: 5, handshake_burst: 20 }
     }
 }
 
@@ -176,11 +197,12 @@ impl Config {
             && !self.open_lan
         {
             bail!(
-                "{address} can be reached from the network, and boards that speak H, U or P cannot prove who they are.\n\
-                 If everyone who can reach it may connect, say so: --open-lan, or open_lan = true in the configuration"
+                "{address} can be reached from the network, and devices without a key cannot prove who they are.\n\
+                 If everyone who can reach it may connect, say so: --open-lan, or open_lan = true in the configuration.\n\
+                 An address for devices with keys only goes into listen_secured"
             );
         }
-        if self.listen.is_empty() && self.listen_plain.is_empty() {
+        if self.addresses().next().is_none() {
             bail!("there is no address to listen on: give `listen` at least one, for example [\"127.0.0.1:9999\"]");
         }
         if !(100..=3_600_000).contains(&self.link.timeout_ms) {
@@ -210,17 +232,44 @@ impl Config {
             bail!("limits.{name} = {value}: expected {least} to 1000000");
         }
         if self.devices.dialects.is_empty() {
-            bail!("devices.dialects is empty: expected at least one of \"H\", \"U\", \"P\"");
+            bail!("devices.dialects is empty: expected at least one of \"H\", \"U\", \"P\", \"N\"");
         }
-        if self.devices.allow.is_empty() && self.devices.expected.is_empty() {
-            bail!("no device may connect: give devices.expected some ids, or devices.allow patterns such as \"*\"");
+        if !self.listen_secured.is_empty() && !self.speaks(DialectName::N) {
+            bail!("listen_secured is for the native dialect: add \"N\" to devices.dialects, or leave it out");
+        }
+        let Security { handshakes_per_second, handshake_burst, .. } = self.security;
+        if handshakes_per_second > 1_000_000 {
+            bail!("security.handshakes_per_second = {handshakes_per_second}: expected 0 (no limit) to 1000000");
+        }
+        if !(1..=1_000_000).contains(&handshake_burst) {
+            bail!("security.handshake_burst = {handshake_burst}: expected 1 to 1000000");
         }
         Ok(())
     }
 
+    /// What depends on the keys: whether anybody may connect at all.
+    pub(crate) fn check_keys(&self, keys: &Keys) -> anyhow::Result<()> {
+        let keyed = self.speaks(DialectName::N) && !keys.is_empty();
+        if self.devices.allow.is_empty() && self.devices.expected.is_empty() && !keyed {
+            bail!(
+                "no device may connect: give devices.expected some ids, devices.allow patterns such as \"*\", \
+                 or devices keys (`bowline key new`)"
+            );
+        }
+        Ok(())
+    }
+
+    /// All addresses to listen on, in the order in which the server has them.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listen.iter().chain(&self.listen_plain).chain(&self.listen_secured).copied()
+    }
+
+    pub(crate) fn speaks(&self, dialect: DialectName) -> bool {
+        self.devices.dialects.contains(&dialect)
+    }
+
     /// The server these settings describe.
     pub(crate) fn builder(&self) -> Builder {
-        let speaks = |dialect| self.devices.dialects.contains(&dialect);
         let limits = &self.limits;
         let mut builder = Server::builder()
             .timeout(Duration::from_millis(self.link.timeout_ms))
@@ -231,6 +280,7 @@ impl Config {
             .max_devices(limits.devices)
             .max_links(limits.links)
             .max_logins(limits.logins)
+            .handshakes(self.security.handshakes_per_second, self.security.handshake_burst)
             .limits(Limits {
                 inbox: limits.inbox,
                 outbox: limits.outbox,
@@ -243,10 +293,12 @@ impl Config {
                 expected: self.devices.expected.clone(),
                 allow: self.devices.allow.clone(),
                 plain: self.devices.plain.clone(),
+                open: self.security.open.clone(),
                 dialects: Dialects {
-                    headers: speaks(DialectName::H),
-                    upstream: speaks(DialectName::U),
-                    plain: speaks(DialectName::P),
+                    headers: self.speaks(DialectName::H),
+                    upstream: self.speaks(DialectName::U),
+                    plain: self.speaks(DialectName::P),
+                    native: self.speaks(DialectName::N),
                 },
             });
         for &address in &self.listen {
@@ -254,6 +306,9 @@ impl Config {
         }
         for &address in &self.listen_plain {
             builder = builder.listen_plain(address);
+        }
+        for &address in &self.listen_secured {
+            builder = builder.listen_secured(address);
         }
         builder
     }
@@ -266,17 +321,14 @@ fn nearest_field(message: &str) -> Option<String> {
     if let Some(section) = SECTIONS.iter().find(|(_, fields)| fields.contains(&unknown)) {
         return Some(format!("{unknown}` in the section `[{}]", section.0));
     }
-    names
-        .map(|known| (strsim::jaro_winkler(unknown, known), known))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, known)| known.to_owned())
+    nearest(unknown, names).map(str::to_owned)
 }
 
 /// Which fields are in which section, for those that are looked for in the wrong one.
-const SECTIONS: [(&str, &[&str]); 3] = [
+const SECTIONS: [(&str, &[&str]); 4] = [
     ("link", &["timeout_ms", "login_timeout_ms", "settle_ms", "pace_burst", "pace_ms", "drain_ms"]),
     ("devices", &["expected", "allow", "plain", "dialects", "expiry_s"]),
+    ("security", &["open", "handshakes_per_second", "handshake_burst"]),
     ("limits", &["links", "logins", "line", "inbox", "outbox", "best_effort", "dead_letters", "messages_per_second"]),
 ];
 
@@ -321,6 +373,18 @@ mod tests {
         let lan = Config { listen: vec!["0.0.0.0:9999".parse().unwrap()], ..Config::default() };
         assert!(lan.check().unwrap_err().to_string().contains("--open-lan"));
         assert!(Config { open_lan: true, ..lan }.check().is_ok());
+        assert!(Config::parse("listen_secured = [\"0.0.0.0:9998\"]").unwrap().check().is_ok());
+    }
+
+    #[test]
+    fn somebody_may_connect() {
+        let keys = Keys::default();
+        let none = Config::parse("[devices]\nallow = []").unwrap();
+        assert!(none.check_keys(&keys).is_err() && Config::default().check_keys(&keys).is_ok());
+        keys.issue("kitchen", bowline_server::Date::from_unix(0)).unwrap();
+        assert!(none.check_keys(&keys).is_ok());
+        let legacy = Config::parse("[devices]\nallow = []\ndialects = [\"H\"]").unwrap();
+        assert!(legacy.check_keys(&keys).is_err());
     }
 
     #[test]
@@ -331,7 +395,8 @@ mod tests {
             "[limits]\nline = 10",
             "[limits]\ninbox = 0",
             "[devices]\ndialects = []",
-            "[devices]\nallow = []",
+            "listen_secured = [\"[::]:9999\"]\n[devices]\ndialects = [\"H\"]",
+            "[security]\nhandshake_burst = 0",
         ];
         for text in wrong {
             assert!(Config::parse(text).unwrap().check().is_err(), "{text}");

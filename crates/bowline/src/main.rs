@@ -7,7 +7,9 @@ mod control;
 mod demo;
 mod device;
 mod hub;
+mod key;
 mod logging;
+mod near;
 mod serve;
 mod talk;
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         Command::Send(args) => runtime().and_then(|runtime| runtime.block_on(talk::send(args))),
         Command::Tail(args) => runtime().and_then(|runtime| runtime.block_on(talk::tail(args))),
         Command::Devices(args) => runtime().and_then(|runtime| runtime.block_on(talk::devices(args))),
+        Command::Key(args) => runtime().and_then(|runtime| runtime.block_on(key::run(args))),
         Command::Demo(args) => runtime().and_then(|runtime| runtime.block_on(demo::run(args))),
     };
     result.unwrap_or_else(|error| {

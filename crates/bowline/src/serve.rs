@@ -1,19 +1,20 @@
 //! `bowline serve`.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bowline_server::StartError;
+use bowline_server::{Keys, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::Printer;
 use crate::cli::ServeArgs;
-use crate::config::{App, Config};
+use crate::config::{App, Config, DialectName};
 use crate::hub::Hub;
 use crate::{app, control, logging};
 
@@ -21,8 +22,10 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     if args.check {
         config.builder().check()?;
-        let addresses: Vec<_> = config.listen.iter().chain(&config.listen_plain).copied().collect();
-        println!("The configuration is right: {}", describe(&config, &addresses));
+        let keys = Keys::open(&config.data)?;
+        config.check_keys(&keys)?;
+        let addresses: Vec<_> = config.addresses().collect();
+        println!("The configuration is right: {}\n{}", describe(&config, &addresses), openness(&config, &keys));
         return Ok(ExitCode::SUCCESS);
     }
     logging::start(&args.log, args.log_format)?;
@@ -32,19 +35,21 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     // Everything that may fail comes before the first board is let in: what is acknowledged must be kept.
     let lock = claim(&config.data)?;
+    let keys = Keys::open(&config.data)?;
+    config.check_keys(&keys)?;
     let socket = control::Socket::bind(&config.data)?;
     let mut signals = Signals::new()?;
     let hub = Hub::new();
     let server = {
         let (app, hub, printer) = (config.app, hub.clone(), Printer::start());
-        let builder = config.builder().on_device(move |device| {
+        let builder = config.builder().keys(keys.clone()).on_device(move |device| {
             tokio::spawn(app::run(app, device, hub.clone(), printer.clone()));
         });
         builder.start().await.map_err(explain)?
     };
-    let control = socket.serve(server.clone(), hub);
+    let control = socket.serve(server.clone(), keys.clone(), hub);
     // Announced only now: whoever reads this may connect.
-    greet(&config, server.addresses());
+    greet(&config, &keys, server.addresses());
 
     let signal = signals.next().await;
     let drain = Duration::from_millis(config.link.drain_ms);
@@ -72,7 +77,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
 fn claim(data: &Path) -> anyhow::Result<File> {
     let hint =
         || format!("cannot use the data folder {}: choose another with --data, or make it writable", data.display());
-    fs::create_dir_all(data).with_context(hint)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(data).with_context(hint)?;
     let lock = File::create(data.join("lock")).with_context(hint)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -104,14 +109,14 @@ fn explain(error: StartError) -> anyhow::Error {
     anyhow::Error::new(error).context(advice).context("the server did not start")
 }
 
-fn greet(config: &Config, addresses: &[SocketAddr]) {
+fn greet(config: &Config, keys: &Keys, addresses: &[SocketAddr]) {
     // For whoever starts this as a child and waits until it is ready.
     tracing::info!("{}", describe(config, addresses));
+    let openness = openness(config, keys);
     if config.open_lan {
-        tracing::warn!(
-            "open: every device that can reach these ports may connect under any id; boards that speak H, U or P \
-             cannot prove who they are"
-        );
+        tracing::warn!("{openness}");
+    } else {
+        tracing::info!("{openness}");
     }
     if std::io::stderr().is_terminal() {
         let address = addresses.iter().find(|address| address.ip().is_loopback()).or(addresses.first());
@@ -127,6 +132,34 @@ fn greet(config: &Config, addresses: &[SocketAddr]) {
             "\n  Try, in another terminal:\n    echo '[1, 2, 3]' | bowline device kitchen{server}\n    bowline tail{data}\n    bowline devices{data}\n"
         );
     }
+}
+
+/// Who gets in without a key, in a line.
+fn openness(config: &Config, keys: &Keys) -> String {
+    let keyed = match keys.len() {
+        0 => "no id has a key".to_owned(),
+        1 => "1 id has or had a key, and gets in with that only".to_owned(),
+        count => format!("{count} ids have or had a key, and get in with that only"),
+    };
+    let mut open = Vec::new();
+    for (letter, dialect) in [("H", DialectName::H), ("U", DialectName::U), ("P", DialectName::P)] {
+        if config.speaks(dialect) {
+            open.push(letter.to_owned());
+        }
+    }
+    if config.speaks(DialectName::N) && !config.security.open.is_empty() {
+        let whom = config.security.open.join(", ");
+        open.push(if whom == "*" { "N".to_owned() } else { format!("N for {whom}") });
+    }
+    let addresses = config.listen.len() + config.listen_plain.len();
+    if addresses == 0 || open.is_empty() {
+        return format!("closed: nobody gets in without a key; {keyed}");
+    }
+    let who = if config.open_lan { "everyone who can reach these ports" } else { "everyone on this machine" };
+    format!(
+        "open: {who} may connect under any id without a key ({}), and nobody proves who it is; {keyed}",
+        open.join(", ")
+    )
 }
 
 /// What the server is, in a line.

@@ -239,6 +239,14 @@ impl Board {
         }
     }
 
+    /// The next byte; `None` when the connection has ended.
+    pub(crate) async fn byte(&mut self) -> Option<u8> {
+        if self.input.is_empty() && self.more().await == 0 {
+            return None;
+        }
+        Some(self.input.remove(0))
+    }
+
     /// Reads some bytes, or none if the connection has ended, by FIN or RST.
     async fn more(&mut self) -> usize {
         if self.alive {

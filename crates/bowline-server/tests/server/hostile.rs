@@ -50,7 +50,7 @@ async fn r34_what_is_no_login_is_refused_and_counted_and_the_server_goes_on() {
     eventually(|| server.stats().refused_closed == 1).await;
 
     let stats = server.stats();
-    assert_eq!((stats.refused_http, stats.refused_native, stats.logins), (2, 1, 0), "{stats:?}");
+    assert_eq!((stats.refused_http, stats.refused_opening, stats.logins), (2, 1, 0), "{stats:?}");
     assert_eq!(stats.connections, refused(&server));
     assert!(server.devices().is_empty());
     round_trip(&mut Board::logs_in_h(&server, "h").await, 0).await;

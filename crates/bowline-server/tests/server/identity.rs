@@ -101,7 +101,7 @@ async fn r45_a_wrong_protocol_mark_is_never_an_h_client() {
 
 #[tokio::test]
 async fn r45_a_wrong_protocol_mark_is_refused_where_only_h_is_spoken() {
-    let dialects = Dialects { headers: true, upstream: false, plain: false };
+    let dialects = Dialects { headers: true, upstream: false, plain: false, native: false };
     let server = server().admission(Admission { dialects, ..Admission::open() }).start().await.unwrap();
     for login in ["2d00ffdev", "dev", "2c00ff"] {
         let mut board = Board::connects(&server).await;

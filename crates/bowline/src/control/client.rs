@@ -24,21 +24,33 @@ pub(crate) struct Client {
 impl Client {
     /// Connects to the server that uses the folder `data`.
     pub(crate) async fn connect(data: &Path) -> anyhow::Result<Self> {
-        let socket = super::socket(data);
-        let stream = UnixStream::connect(&socket).await.map_err(|error| {
-            let advice = match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    "no server runs with this data folder: start `bowline serve`, or name its folder with --data"
-                }
-                io::ErrorKind::PermissionDenied => "the server belongs to another user: run this as that user",
-                _ => "the server does not answer",
-            };
-            anyhow::Error::new(error).context(format!("{}: {advice}", data.display()))
-        })?;
+        Self::find(data).await?.with_context(|| {
+            format!(
+                "{}: no server runs with this data folder: start `bowline serve`, or name its folder with --data",
+                data.display()
+            )
+        })
+    }
+
+    /// Connects to the server that uses the folder `data`, if there is one.
+    pub(crate) async fn find(data: &Path) -> anyhow::Result<Option<Self>> {
+        let stream = match UnixStream::connect(super::socket(data)).await {
+            Ok(stream) => stream,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            Err(error) => {
+                let advice = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "the server belongs to another user: run this as that user",
+                    _ => "the server does not answer",
+                };
+                return Err(error).with_context(|| format!("{}: {advice}", data.display()));
+            }
+        };
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Its end shows in the requests.
         tokio::spawn(connection);
-        Ok(Client { requests })
+        Ok(Some(Client { requests }))
     }
 
     /// Asks, and reads the answer.

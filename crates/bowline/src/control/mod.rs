@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/devices` | a list of [`Device`] |
 //! | `POST /v1/devices/{id}/messages` with [`Send`] | [`Sent`], or [`Problem`] |
+//! | `POST /v1/keys/reload` | [`KeysReloaded`], or [`Problem`] |
 //! | `GET /v1/tail` | one [`Event`](crate::hub::Event) a line, as it happens |
 //!
 //! The socket is readable and writable for the server's user only.
@@ -90,6 +91,13 @@ pub(crate) enum Sent {
     Written { micros: u64 },
     /// The device has not acknowledged it in time. It stays queued.
     Queued { device_is_up: bool },
+}
+
+/// The keys were read again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct KeysReloaded {
+    /// How many ids have or had a key.
+    pub(crate) ids: usize,
 }
 
 /// Why a request was refused.

@@ -13,14 +13,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bowline_server::{LinkState, Message, SendError};
+use bowline_server::{Keys, LinkState, Message, SendError};
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Device, Problem, Send, Sent, Status};
+use super::{Device, KeysReloaded, Problem, Send, Sent, Status};
 use crate::hub::{Event, Hub, Text, What};
+use crate::near::nearest;
 use crate::{cli, talk};
 
 /// The socket, bound and not yet served.
@@ -40,6 +41,7 @@ pub(crate) struct Server {
 #[derive(Clone)]
 struct Api {
     server: bowline_server::Server,
+    keys: Keys,
     hub: Hub,
 }
 
@@ -66,13 +68,14 @@ impl Socket {
     }
 
     /// Starts answering.
-    pub(crate) fn serve(self, server: bowline_server::Server, hub: Hub) -> Server {
+    pub(crate) fn serve(self, server: bowline_server::Server, keys: Keys, hub: Hub) -> Server {
         let routes = Router::new()
             .route("/v1/status", get(status))
             .route("/v1/devices", get(devices))
             .route("/v1/devices/{id}/messages", post(send))
+            .route("/v1/keys/reload", post(reload_keys))
             .route("/v1/tail", get(tail))
-            .with_state(Api { server, hub });
+            .with_state(Api { server, keys, hub });
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(self.listener, routes).await {
                 tracing::error!(%error, "the local API stopped: `bowline send` and `bowline tail` do not work any more");
@@ -198,18 +201,33 @@ async fn deliver(device: bowline_server::Device, hub: Hub, message: Message, qos
 }
 
 fn unknown(server: &bowline_server::Server, id: &str) -> Response {
-    let known: Vec<_> = server.devices().iter().map(|device| device.id().to_owned()).collect();
-    let nearest = known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(id, known), known))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    let hint = match (nearest, known.len()) {
-        (Some((_, nearest)), _) => format!("did you mean {nearest:?}?"),
+    let known = server.devices();
+    let hint = match (nearest(id, known.iter().map(|device| device.id())), known.len()) {
+        (Some(nearest), _) => format!("did you mean {nearest:?}?"),
         (None, 0) => "no device has connected yet".to_owned(),
         (None, count) => format!("known are {count}, see `bowline devices`"),
     };
     problem(StatusCode::NOT_FOUND, format!("no device {id:?} has connected: {hint}"))
+}
+
+async fn reload_keys(State(context): State<Api>) -> Result<Json<KeysReloaded>, Response> {
+    let Api { server, keys, .. } = context;
+    let reloaded = tokio::task::spawn_blocking(move || server.reload_keys().map(|changes| (changes, keys.len()))).await;
+    let failed = |error: String| problem(StatusCode::INTERNAL_SERVER_ERROR, error);
+    let (changes, ids) = reloaded.map_err(|error| failed(error.to_string()))?.map_err(|error| {
+        tracing::error!(%error, "the keys could not be read again: those of before are in force");
+        failed(error.to_string())
+    })?;
+    for (device, key_id) in &changes.added {
+        tracing::info!(%device, "key {key_id} is in force");
+    }
+    for (device, key_id) in &changes.revoked {
+        tracing::info!(%device, "key {key_id} is revoked");
+    }
+    for device in &changes.removed {
+        tracing::info!(%device, "its keys are forgotten");
+    }
+    Ok(Json(KeysReloaded { ids }))
 }
 
 async fn tail(State(context): State<Api>) -> Response {

@@ -99,6 +99,12 @@ impl Server {
         self.log.waits_for(text)
     }
 
+    /// Every line of the log that no test has waited for, once the server has ended.
+    pub(crate) fn whole_log(&mut self) -> Vec<String> {
+        self.log.kept.extend(self.log.lines.iter());
+        std::mem::take(&mut self.log.kept)
+    }
+
     /// Runs a command that talks to this server.
     pub(crate) fn command(&self, arguments: &[&str]) -> Output {
         bowline(&[arguments, &["--data", self.data()]].concat())

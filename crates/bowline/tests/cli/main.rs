@@ -4,4 +4,5 @@ mod boards;
 mod commands;
 mod demo;
 mod harness;
+mod keys;
 mod memory;

@@ -11,7 +11,12 @@ pub const MAX_ID: usize = 96;
 pub const MAX_OPENING: usize = 160;
 
 const MAGIC: [u8; 4] = [0x00, b'B', b'W', b'L'];
+/// Bytes of an opening before the device id.
 const FIXED: usize = 8;
+/// Bytes of an answer before its handshake bytes.
+const ANSWER_FIXED: usize = 7;
+/// Most handshake bytes there can be, in an opening and in an answer.
+const MAX_HANDSHAKE: usize = 48;
 
 /// How a link is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,7 +93,7 @@ impl Mode {
     pub const fn handshake_len(self) -> usize {
         match self {
             Mode::Open => 0,
-            Mode::Noise { .. } => 48,
+            Mode::Noise { .. } => MAX_HANDSHAKE,
             Mode::Resume { .. } => 41,
         }
     }
@@ -103,6 +108,9 @@ impl Mode {
 }
 
 impl<'a> Opening<'a> {
+    /// Longest opening, in bytes.
+    pub const MAX_LEN: usize = FIXED + MAX_ID + MAX_HANDSHAKE;
+
     /// Reads the opening at the front of `bytes` and says its length; `None` if it is not whole yet,
     /// which it is within [`MAX_OPENING`] bytes. What is wrong is said as early as it can be seen.
     ///
@@ -113,13 +121,14 @@ impl<'a> Opening<'a> {
         if let Some(&version) = bytes.get(4).filter(|&&version| version != VERSION) {
             return Err(OpeningError::Version(version));
         }
-        let Some((&[.., mode, key, len], rest)) = bytes.split_first_chunk::<FIXED>() else { return Ok(None) };
+        let (Some(&mode), Some(&key)) = (bytes.get(5), bytes.get(6)) else { return Ok(None) };
         let mode = match (mode, key) {
             (0, 0) => Mode::Open,
             (1, 1..) => Mode::Noise { key },
             (2, 1..) => Mode::Resume { key },
             _ => return Err(OpeningError::Mode(mode)),
         };
+        let Some((&[.., len], rest)) = bytes.split_first_chunk::<FIXED>() else { return Ok(None) };
         let id_len = usize::from(len);
         if id_len == 0 || id_len > MAX_ID {
             return Err(OpeningError::Length(len));
@@ -134,21 +143,33 @@ impl<'a> Opening<'a> {
     /// ([`MAX_OPENING`] bytes always do), the id too long for N, a key id 0 or the handshake of another mode.
     #[must_use]
     pub fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
-        let [mode, key] = self.mode.bytes();
-        let id = self.id.as_str().as_bytes();
-        let fits = id.len() <= MAX_ID && self.handshake.len() == self.mode.handshake_len() && (mode == 0) == (key == 0);
+        if self.handshake.len() != self.mode.handshake_len() {
+            return None;
+        }
+        let prologue = Self::emit_prologue(self.mode, self.id, buffer)?;
+        let mut writer = Writer::new(&mut buffer[prologue..]);
+        writer.bytes(self.handshake)?;
+        Some(prologue + writer.len())
+    }
+
+    /// Writes what stands before the handshake bytes, which a handshake authenticates (§15.1), and
+    /// says its length; `None` as for [`Opening::emit`].
+    #[must_use]
+    pub fn emit_prologue(mode: Mode, id: DeviceId<'_>, buffer: &mut [u8]) -> Option<usize> {
+        let [mode, key] = mode.bytes();
+        let id = id.as_str().as_bytes();
+        let fits = id.len() <= MAX_ID && (mode == 0) == (key == 0);
         let mut writer = Writer::new(fits.then_some(buffer)?);
         writer.bytes(&MAGIC)?;
         writer.bytes(&[VERSION, mode, key, id.len() as u8])?;
         writer.bytes(id)?;
-        writer.bytes(self.handshake)?;
         Some(writer.len())
     }
 }
 
 impl<'a> Answer<'a> {
-    /// Most handshake bytes there can be.
-    const MAX_HANDSHAKE: u8 = 48;
+    /// Longest answer, in bytes.
+    pub const MAX_LEN: usize = ANSWER_FIXED + MAX_HANDSHAKE;
 
     /// Reads the answer at the front of `bytes` and says its length; `None` if it is not whole yet.
     ///
@@ -156,22 +177,27 @@ impl<'a> Answer<'a> {
     /// If it is none.
     pub fn parse(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, OpeningError> {
         check_magic(bytes)?;
-        let Some((&[.., version, verdict, len], rest)) = bytes.split_first_chunk::<7>() else { return Ok(None) };
-        if len > Self::MAX_HANDSHAKE {
+        let Some((&[.., version, verdict, len], rest)) = bytes.split_first_chunk::<ANSWER_FIXED>() else {
+            return Ok(None);
+        };
+        if usize::from(len) > MAX_HANDSHAKE {
             return Err(OpeningError::Length(len));
         }
         let Some(handshake) = rest.get(..len.into()) else { return Ok(None) };
-        Ok(Some((Answer { version, verdict, handshake }, 7 + handshake.len())))
+        Ok(Some((Answer { version, verdict, handshake }, ANSWER_FIXED + handshake.len())))
     }
 
     /// Writes it to the front of `buffer` and says its length; `None` if the buffer is too short or
     /// the handshake too long.
     #[must_use]
     pub fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
-        let len = u8::try_from(self.handshake.len()).ok().filter(|&len| len <= Self::MAX_HANDSHAKE)?;
+        let len = self.handshake.len();
+        if len > MAX_HANDSHAKE {
+            return None;
+        }
         let mut writer = Writer::new(buffer);
         writer.bytes(&MAGIC)?;
-        writer.bytes(&[self.version, self.verdict, len])?;
+        writer.bytes(&[self.version, self.verdict, len as u8])?;
         writer.bytes(self.handshake)?;
         Some(writer.len())
     }
