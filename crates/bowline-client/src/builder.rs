@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use bowline_link::{Endpoint, Limits};
-use bowline_proto::legacy::Config;
+use bowline_link::{Dialect, Endpoint, Limits, Storage};
 use bowline_proto::time::Duration as Span;
-use bowline_proto::{DeviceId, Dialect, IdError, Side};
+use bowline_proto::{DeviceId, IdError, Side, legacy, native};
+use bowline_secure::{Key, KeyId, Provision};
+use bowline_store::{ReadError, Store};
 use tokio::sync::watch;
 
-use crate::runner::{Attempt, Next, Runner};
+use crate::opener::Opener;
+use crate::runner::{Attempt, Next, Runner, Speech};
 use crate::{Backoff, Client};
 
 /// Settings of a [`Client`].
@@ -20,6 +22,8 @@ pub struct Builder {
     timeout: Duration,
     backoff: Option<Backoff>,
     limits: Limits,
+    key: Option<(KeyId, Key)>,
+    store: Option<Store>,
     on_failure: Box<dyn FnMut(&Attempt) -> Next + Send>,
 }
 
@@ -48,6 +52,23 @@ pub enum BuildError {
     /// The server's address has no port.
     #[error("{0:?} is no server address: expected host:port, for example 192.168.0.41:9999")]
     Server(String),
+    /// The provisioning line is none.
+    #[error("the key is none: {0}")]
+    Key(bowline_secure::ProvisionError),
+    /// The provisioning line is for another device.
+    #[error("the key is that of {other:?}, and this device is {id:?}")]
+    KeyOfAnother {
+        /// This device's id.
+        id: String,
+        /// The id in the line.
+        other: String,
+    },
+    /// There is a key, and the dialect has none.
+    #[error("dialect {0} has no keys: leave the key out, or speak N")]
+    NoKeys(Dialect),
+    /// The store cannot be read.
+    #[error("the stored queues cannot be read: {0}")]
+    Store(ReadError),
     /// The timeout is too short to tell a slow server from a dead one.
     #[error("the timeout of {0:?} is too short: use 100 ms or more, and the same as the server")]
     Timeout(Duration),
@@ -58,15 +79,17 @@ impl Builder {
         Builder {
             id: id.into(),
             server: server.into(),
-            dialect: Dialect::Headers,
+            dialect: Dialect::Native,
             timeout: Duration::from_secs(3),
             backoff: None,
             limits: Limits::default(),
+            key: None,
+            store: None,
             on_failure: Box::new(|_| Next::Retry),
         }
     }
 
-    /// The dialect to speak. Default: H.
+    /// The dialect to speak. Default: N.
     #[must_use]
     pub fn dialect(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;
@@ -94,6 +117,28 @@ impl Builder {
         self
     }
 
+    /// The line the device was provisioned with: its id and its key. Only N has keys; with one nothing
+    /// goes out that is not encrypted.
+    ///
+    /// # Errors
+    /// If the line is none, or for another id.
+    pub fn key(mut self, line: &str) -> Result<Self, BuildError> {
+        let provision = Provision::parse(line.trim()).map_err(BuildError::Key)?;
+        if provision.id.as_str() != self.id {
+            return Err(BuildError::KeyOfAnother { id: self.id, other: provision.id.as_str().to_owned() });
+        }
+        self.key = Some((provision.key_id, provision.key.clone()));
+        Ok(self)
+    }
+
+    /// Keeps session and queues in `store`: what [`Client::send`] has accepted survives this process,
+    /// and goes on with the next one. One store serves one client. Default: everything is in memory.
+    #[must_use]
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// Asked after each failed attempt to connect whether to go on. Default: for ever.
     /// [`Attempt::connects`] of zero means that there has not been a server yet.
     #[must_use]
@@ -110,9 +155,10 @@ impl Builder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(self) -> Result<Client, BuildError> {
-        let fits = |id: DeviceId<'_>| match id.fits(self.dialect) {
-            true => Ok(()),
-            false => Err(IdError::TooLong { len: id.as_str().len() }),
+        let fits = |id: DeviceId<'_>| {
+            let len = id.as_str().len();
+            let fits = self.dialect.lines().map_or(len <= bowline_secure::MAX_ID, |lines| id.fits(lines));
+            if fits { Ok(()) } else { Err(IdError::TooLong { len }) }
         };
         DeviceId::new(&self.id).and_then(fits).map_err(|error| BuildError::Id { id: self.id.clone(), error })?;
         if !self.server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
@@ -121,15 +167,34 @@ impl Builder {
         if self.timeout < Duration::from_millis(100) {
             return Err(BuildError::Timeout(self.timeout));
         }
+        if self.key.is_some() && self.dialect != Dialect::Native {
+            return Err(BuildError::NoKeys(self.dialect));
+        }
+        let endpoint = match self.store {
+            None => Endpoint::new(Side::Device, self.limits),
+            Some(store) => {
+                let stored = store.load(&self.id).map_err(BuildError::Store)?;
+                Endpoint::stored(Side::Device, self.limits, &self.id, Storage::new(store), stored)
+            }
+        };
+        endpoint.set_persistent(true);
         let timeout = Span::from_micros(u64::try_from(self.timeout.as_micros()).unwrap_or(u64::MAX));
-        let endpoint = Endpoint::new(Side::Device, self.limits);
+        let speech = match self.dialect.lines() {
+            Some(dialect) => Speech::Lines { dialect, config: legacy::Config::new(Side::Device, timeout) },
+            None => {
+                let body = self.limits.line + usize::from(native::wire::DATA_OVERHEAD);
+                let body = u16::try_from(body).unwrap_or(native::wire::MAX_BODY).min(native::wire::MAX_BODY);
+                // Three times the keepalive is an outage.
+                let config = native::Config::new(native::Transport::Lossless, timeout.scaled(1, 3), body);
+                Speech::Native(Opener::new(self.key, config))
+            }
+        };
         let (stop, stopped) = watch::channel(false);
         let runner = Runner {
             endpoint: endpoint.clone(),
             id: self.id.into(),
             server: self.server,
-            dialect: self.dialect,
-            config: Config::new(Side::Device, timeout),
+            speech,
             timeout: self.timeout,
             backoff: self.backoff.unwrap_or_else(|| Backoff::within(self.timeout)),
             on_failure: self.on_failure,

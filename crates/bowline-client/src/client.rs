@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_link::{DeadLetter, Endpoint, Ledger, Message, RecvError, SendError, Sending, Status, StatusWatch};
+use bowline_link::{
+    DeadLetter, Delivery, Endpoint, Ledger, Message, RecvError, SendError, Sending, Status, StatusWatch,
+};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
@@ -59,6 +61,14 @@ impl Client {
         self.0.endpoint.try_recv()
     }
 
+    /// Waits for the next message, which stays in the inbox until it is said to be handled. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Client::recv`].
+    pub async fn next(&self) -> Result<Delivery, RecvError> {
+        self.0.endpoint.next().await
+    }
+
     /// The link's status now. Up means that the server has answered on it.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -109,7 +119,8 @@ impl Client {
     }
 
     /// Takes no more messages, gives what is queued `drain` to be acknowledged, then ends the link.
-    /// Returns whether everything was acknowledged. Cancel-safe: a dropped call may be made again.
+    /// Returns whether everything was acknowledged; with a store, what was not goes on with the next
+    /// client. Cancel-safe: a dropped call may be made again.
     pub async fn close(&self, drain: Duration) -> bool {
         self.0.endpoint.drain();
         self.0.stop.send_replace(true);
@@ -122,8 +133,11 @@ impl Client {
             let _ = running.await;
         }
         *task = None;
+        let unsent = self.0.endpoint.ledger().unsent;
         self.0.endpoint.close();
-        self.0.endpoint.ledger().lost == 0
+        // A store whose disk fails keeps nobody.
+        let _ = tokio::time::timeout(drain, self.0.endpoint.stored_all()).await;
+        unsent == 0 && self.0.endpoint.ledger().lost == 0
     }
 }
 

@@ -15,6 +15,7 @@
 mod backoff;
 mod builder;
 mod client;
+mod opener;
 mod runner;
 
 pub use backoff::Backoff;
@@ -23,7 +24,6 @@ pub use client::Client;
 pub use runner::{Attempt, Next};
 
 pub use bowline_link::{
-    DeadLetter, DownReason, Ledger, Limits, LinkState, Message, MessageError, RecvError, SendError, Sending, Status,
-    StatusWatch,
+    DeadLetter, Delivery, Dialect, DownReason, DropReason, Ledger, Limits, LinkState, Message, MessageError, Outage,
+    Policy, Receipt, RecvError, SendError, Sending, Status, StatusWatch, Totals,
 };
-pub use bowline_proto::Dialect;

@@ -3,14 +3,20 @@
 use std::io;
 use std::time::Duration;
 
-use bowline_link::{DownReason, Drive, Endpoint};
-use bowline_proto::Dialect;
+use bowline_link::{DownReason, Drive, Endpoint, Lines, Speech as Spoken};
 use bowline_proto::legacy::Config;
+use bowline_proto::native::CloseReason;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Backoff;
+use crate::opener::Opener;
+
+/// Codes after which trying again soon is in vain: quarantined, version, not allowed, key (§16.2).
+const FINAL: [u8; 4] = [5, 7, 8, 9];
+/// What the pause is then, in pauses.
+const LONG: u32 = 10;
 
 /// An attempt to connect that failed, for the policy to judge.
 #[derive(Debug)]
@@ -33,13 +39,18 @@ pub enum Next {
     GiveUp,
 }
 
+/// What is spoken, with what it takes.
+pub(crate) enum Speech {
+    Lines { dialect: bowline_proto::Dialect, config: Config },
+    Native(Opener),
+}
+
 /// Keeps a link to the server.
 pub(crate) struct Runner {
     pub(crate) endpoint: Endpoint,
     pub(crate) id: Box<str>,
     pub(crate) server: String,
-    pub(crate) dialect: Dialect,
-    pub(crate) config: Config,
+    pub(crate) speech: Speech,
     pub(crate) timeout: Duration,
     pub(crate) backoff: Backoff,
     pub(crate) on_failure: Box<dyn FnMut(&Attempt) -> Next + Send>,
@@ -64,6 +75,12 @@ impl Runner {
             let ended = self.link().await;
             let connects = self.endpoint.status().connects;
             let was_up = connects > before;
+            // Said under the seal, or by a server that has none: otherwise anybody could say it.
+            let final_word = match &ended {
+                Ok(DownReason::Native(CloseReason::Peer(code))) => FINAL.contains(code),
+                Ok(DownReason::Native(CloseReason::Quarantined(_))) => true,
+                _ => false,
+            };
             let error = match ended {
                 Ok(DownReason::Shutdown) => return,
                 Ok(DownReason::PeerClosed) if !was_up => io::Error::new(
@@ -89,6 +106,7 @@ impl Runner {
             }
             // At once after an outage, or nearly: not all boards in the same moment.
             let pause = self.backoff.pause(failures.max(1), fastrand::f64());
+            let pause = if final_word { self.backoff.longest.saturating_mul(LONG) } else { pause };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 // Asked to stop: no use in waiting, unless something is left to send.
@@ -99,22 +117,28 @@ impl Runner {
 
     /// One link, from connecting to its end.
     async fn link(&mut self) -> io::Result<DownReason> {
-        let stream = match tokio::time::timeout(self.timeout.saturating_mul(3), TcpStream::connect(&self.server)).await
-        {
-            Ok(stream) => stream?,
-            Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to the attempt to connect")),
-        };
+        let mut stream =
+            match tokio::time::timeout(self.timeout.saturating_mul(3), TcpStream::connect(&self.server)).await {
+                Ok(stream) => stream?,
+                Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to the attempt to connect")),
+            };
         // A small message is worth sending at once; failing to say so is no reason not to.
         let _ = stream.set_nodelay(true);
         let peer = stream.peer_addr()?;
-        let drive = Drive {
-            stream,
-            peer,
-            dialect: self.dialect,
-            config: self.config,
-            login: Some(self.id.clone()),
-            early: Vec::new(),
+        let (speech, early) = match &self.speech {
+            Speech::Lines { dialect, config } => {
+                let lines = Lines { dialect: *dialect, config: *config, login: Some(self.id.clone()) };
+                (Spoken::Lines(lines), Vec::new())
+            }
+            Speech::Native(opener) => {
+                let opening = opener.open(&mut stream, &self.id, self.endpoint.clock());
+                let timeout = self.timeout.saturating_mul(2);
+                let (native, early) = tokio::time::timeout(timeout, opening)
+                    .await
+                    .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the opening of the link"))??;
+                (Spoken::Native(native), early)
+            }
         };
-        Ok(self.endpoint.drive(drive).await)
+        Ok(self.endpoint.drive(Drive { stream, peer, speech, early }).await)
     }
 }

@@ -1,119 +1,158 @@
 //! One end of the conversation with one peer, across links.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
-use bowline_proto::legacy::{Counters, Generation, Session};
-use bowline_proto::{Dialect, Side};
+use bowline_proto::time::Instant;
+use bowline_proto::{Side, legacy, native};
+use bowline_store::{Change, Direction};
 use tokio::sync::{Notify, watch};
 
 use crate::inbox::Inbox;
+use crate::journal::Journal;
+use crate::ledger::{Outage, Totals};
 use crate::outbox::{Outbox, Ticket};
+use crate::policy::Options;
+use crate::saved::{self, Bases};
 use crate::status::{LinkState, Seen, Status};
-use crate::{Clock, DeadLetter, DownReason, Message, RecvError, SendError, Sending, StatusWatch};
+use crate::{
+    Clock, DeadLetter, Delivery, Dialect, DownReason, Ledger, Limits, Message, Policy, RecvError, SendError, Sending,
+    StatusWatch, Storage,
+};
 
-/// How much an endpoint may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Messages received and not yet taken. At least 4.
-    pub inbox: usize,
-    /// Qos messages accepted for sending. Further calls of `send` wait.
-    pub outbox: usize,
-    /// Best-effort messages waiting for the link. Further calls fail.
-    pub best_effort: usize,
-    /// Dead letters kept.
-    pub dead_letters: usize,
-    /// Messages a second taken from a link; a faster peer is made to wait. `None` for no limit.
-    pub messages_per_second: Option<u32>,
-    /// Longest line in bytes, newline not counted, both ways.
-    pub line: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            inbox: 64,
-            outbox: 64,
-            best_effort: 16,
-            dead_letters: 32,
-            messages_per_second: Some(20_000),
-            line: 16 * 1024,
-        }
-    }
-}
-
-/// One end of the conversation with one peer: session, inbox and outbox. Survives links; cheap to clone.
+/// One end of the conversation with one peer: sessions, inbox and outbox. Survives links, and with a
+/// [`Storage`] the process; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Endpoint(Arc<Shared>);
+pub struct Endpoint(pub(crate) Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
     /// A message has come in, or the endpoint was closed.
     arrived: Notify,
+    /// The outbox has less in it, or the endpoint was closed.
+    room: Notify,
     status: watch::Sender<Seen>,
+    /// A transaction was committed.
+    pub(crate) stored: Notify,
     limits: Limits,
-    clock: Clock,
+    pub(crate) clock: Clock,
+    /// Whose queues these are, for the store.
+    pub(crate) device: Arc<str>,
+    persistent: AtomicBool,
+    pub(crate) storage: Option<Storage>,
+}
+
+impl Shared {
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.persistent.load(Ordering::Relaxed)
+    }
 }
 
 /// What the endpoint's users and its link share. Locked for the time of one turn, never across an await.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) session: Session,
+    /// What the peer speaks, or last spoke.
+    pub(crate) dialect: Option<Dialect>,
+    /// The session on H, U and P.
+    pub(crate) lines: legacy::Session,
+    /// The session on N.
+    pub(crate) native: native::Session,
+    pub(crate) bases: Bases,
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
-    /// The link that is driven now.
+    pub(crate) journal: Journal,
+    /// The link that has the session now.
     pub(crate) link: Option<Current>,
-    /// Tickets of messages that were accepted while the link was not looking.
-    pub(crate) tickets: Vec<bowline_proto::legacy::Ticket>,
+    /// Numbers links.
+    pub(crate) links: u64,
+    /// Tickets of messages on H, U and P that wait to be durable, in order.
+    pub(crate) waiting: Vec<legacy::Ticket>,
+    /// Tickets of messages that are durable, for the link to give back.
+    pub(crate) tickets: Vec<legacy::Ticket>,
+    /// The last message or gap received on N.
+    pub(crate) received: Option<native::Ticket>,
+    /// Counted here; the engines count the rest.
+    pub(crate) totals: Totals,
+    pub(crate) outage: Outages,
 }
 
-/// The link that is driven now.
+/// The link that has the session now.
 #[derive(Debug)]
 pub(crate) struct Current {
-    pub(crate) generation: Generation,
+    pub(crate) number: u64,
+    pub(crate) dialect: Dialect,
     /// Wakes the task that drives it.
     pub(crate) kick: Arc<Notify>,
+    /// It is to end.
+    pub(crate) end: Option<DownReason>,
 }
 
-/// An endpoint's counts: what was promised and what became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ledger {
-    /// The engine's counts.
-    pub session: Counters,
-    /// Messages received and not yet taken by the application.
-    pub unread: usize,
-    /// Messages accepted for sending and not yet acknowledged by the peer.
-    pub unsent: usize,
-    /// Messages accepted for sending and given up when the endpoint was closed.
-    pub lost: usize,
-    /// Messages nobody could handle, since the start.
-    pub dead_letters: u64,
+/// When the link was lost.
+#[derive(Debug, Default)]
+pub(crate) struct Outages {
+    since: Option<Instant>,
+    reason: Option<DownReason>,
+    last: bowline_proto::time::Duration,
 }
 
 impl Endpoint {
-    /// A new endpoint without a link.
+    /// A new endpoint without a link. It does not survive the process.
     #[must_use]
     pub fn new(side: Side, limits: Limits) -> Self {
+        Self::with(side, limits, "", None, State::new(side, &limits, false))
+    }
+
+    /// An endpoint that goes on with what `stored` says of the device, if it is known; from then on it
+    /// keeps everything in `storage`.
+    ///
+    /// If what was stored of its sessions cannot be read, it begins new ones, so that what is on its way
+    /// now may come twice; that is logged as an error. Its queues are there all the same.
+    #[must_use]
+    pub fn stored(
+        side: Side,
+        limits: Limits,
+        device: &str,
+        storage: Storage,
+        stored: Option<bowline_store::Device>,
+    ) -> Self {
+        let mut state = State::new(side, &limits, true);
+        let persistent = stored.as_ref().is_some_and(|stored| stored.summary.persistent);
+        let clock = Clock::start();
+        if let Some(stored) = stored
+            && let Err(problem) = state.restore(side, stored, clock.now())
+        {
+            tracing::error!(device, "the stored session cannot be read, a new one begins: {problem}");
+        }
+        let endpoint = Self::with(side, limits, device, Some(storage), state);
+        endpoint.0.persistent.store(persistent, Ordering::Relaxed);
+        if endpoint.lock().inbox.has_next() {
+            endpoint.notify_arrival();
+        }
+        endpoint
+    }
+
+    fn with(side: Side, limits: Limits, device: &str, storage: Option<Storage>, state: State) -> Self {
+        debug_assert_eq!(side, state.native.side());
         Endpoint(Arc::new(Shared {
-            state: Mutex::new(State {
-                session: Session::new(side),
-                inbox: Inbox::new(limits.inbox, limits.dead_letters),
-                outbox: Outbox::new(limits.outbox, limits.best_effort),
-                link: None,
-                tickets: Vec::new(),
-            }),
+            state: Mutex::new(state),
             arrived: Notify::new(),
+            room: Notify::new(),
             status: watch::Sender::new(Seen::default()),
+            stored: Notify::new(),
             limits,
             clock: Clock::start(),
+            device: device.into(),
+            persistent: AtomicBool::new(false),
+            storage,
         }))
     }
 
-    /// Sends `message` exactly once and in order. Resolves when the peer has acknowledged it, however
-    /// many links that takes; on dialect P, which has no acknowledgements, when it is written.
-    ///
-    /// Waits for room while the outbox is full. For what dropping the future means, see [`Sending`].
+    /// Sends `message` exactly once and in order. Resolves when the peer has it durably, however many
+    /// links that takes; on dialect P, which has no acknowledgements, when it is written. What else can
+    /// be waited for, and what happens when the outbox is full, is said by the methods of [`Sending`].
     pub fn send(&self, message: impl Into<Message>) -> Sending<'_> {
         Sending::new(self, message.into(), true)
     }
@@ -124,7 +163,10 @@ impl Endpoint {
         Sending::new(self, message.into(), false)
     }
 
-    /// Waits for the next message. Cancel-safe: a message is taken only by a call that returns it.
+    /// Waits for the next message, and says that those it returned before are handled: with a store,
+    /// after a crash they do not come again, and this one does if nothing was asked for after it.
+    /// Several callers at a time had better use [`Endpoint::next`]. Cancel-safe: a message is taken
+    /// only by a call that returns it.
     ///
     /// # Errors
     /// When the endpoint is closed and everything received before has been taken.
@@ -138,23 +180,74 @@ impl Endpoint {
         }
     }
 
-    /// The next message if one is there.
+    /// The next message if one is there; otherwise as [`Endpoint::recv`].
     ///
     /// # Errors
     /// As [`Endpoint::recv`].
     pub fn try_recv(&self) -> Result<Option<Message>, RecvError> {
         let mut state = self.lock();
-        let Some(message) = state.inbox.take() else {
+        if state.inbox.handled_until_next() {
+            self.handled(&mut state);
+        }
+        self.take(&mut state, true)
+    }
+
+    /// Waits for the next message, which stays in the inbox until it is said to be handled. With a
+    /// store it comes again after a crash before that. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Endpoint::recv`].
+    pub async fn next(&self) -> Result<Delivery, RecvError> {
+        loop {
+            let arrived = self.0.arrived.notified();
+            let taken = self.take(&mut self.lock(), false)?;
+            match taken {
+                Some(message) => return Ok(Delivery::new(self.clone(), message)),
+                None => arrived.await,
+            }
+        }
+    }
+
+    fn take(&self, state: &mut State, until_next: bool) -> Result<Option<Message>, RecvError> {
+        let Some(message) = state.inbox.take(until_next) else {
             return if state.outbox.closed { Err(RecvError::Closed) } else { Ok(None) };
         };
-        if !state.inbox.is_empty() {
+        if state.inbox.has_next() {
             // Two arrivals may have left one wake-up.
-            self.0.arrived.notify_one();
+            self.notify_arrival();
         }
-        if state.make_room() {
+        self.make_room(state);
+        Ok(Some(message))
+    }
+
+    /// Moves parked messages into the inbox, and wakes the link if it has to know of the room.
+    fn make_room(&self, state: &mut State) {
+        while let Some((ticket, _)) = state.inbox.unpark() {
+            state.waiting.push(ticket);
+            state.journal.touch();
+        }
+        self.flush(state);
+        let wants_to_know = match state.dialect {
+            // Credit is told in large pieces.
+            Some(Dialect::Native) => state.inbox.is_empty() || state.inbox.len() == self.0.limits.inbox / 2,
+            Some(Dialect::Plain) => true,
+            _ => false,
+        };
+        if wants_to_know {
             state.kick();
         }
-        Ok(Some(message))
+    }
+
+    /// The application has handled something.
+    pub(crate) fn handled(&self, state: &mut State) {
+        if let Some(ticket) = state.inbox.native_processed() {
+            state.native.handle_processed(ticket);
+            if state.inbox.is_empty() {
+                state.kick();
+            }
+        }
+        state.journal.touch();
+        self.flush(state);
     }
 
     /// The link's status now.
@@ -185,8 +278,15 @@ impl Endpoint {
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         let state = self.lock();
+        let last = match state.outage.since {
+            Some(since) => self.0.clock.now().since(since),
+            None => state.outage.last,
+        };
         Ledger {
-            session: *state.session.counters(),
+            totals: state.all_totals(),
+            outage: Outage { reason: state.outage.reason, last: Duration::from_micros(last.as_micros()) },
+            session: *state.lines.counters(),
+            native: *state.native.counters(),
             unread: state.inbox.len(),
             unsent: state.outbox.accepted(),
             lost: state.outbox.lost,
@@ -197,16 +297,21 @@ impl Endpoint {
     /// What the peer speaks, or last spoke; `None` before it was there.
     #[must_use]
     pub fn dialect(&self) -> Option<Dialect> {
-        self.lock().session.dialect()
+        self.lock().dialect
     }
 
-    /// How often the peer's ids have started anew; see [`Session::epoch`].
+    /// The epoch of the peer's numbering. Messages of two epochs come from two lives of the peer.
     #[must_use]
-    pub fn epoch(&self) -> u32 {
-        self.lock().session.epoch()
+    pub fn epoch(&self) -> u64 {
+        let state = self.lock();
+        match state.dialect {
+            Some(Dialect::Native) => state.native.epoch(),
+            _ => state.lines.epoch().into(),
+        }
     }
 
-    /// Messages nobody could handle, oldest first, as many as the box holds.
+    /// Messages nobody could handle, oldest first, as many as the box in memory holds. With a store
+    /// there may be more in there.
     #[must_use]
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.lock().inbox.dead_letters()
@@ -214,7 +319,27 @@ impl Endpoint {
 
     /// Puts a message that the application cannot handle into the dead-letter box.
     pub fn bury(&self, message: &Message, reason: impl Into<String>) {
-        self.lock().inbox.bury(message.payload().to_vec(), reason.into());
+        let mut state = self.lock();
+        self.put_into_box(&mut state, Direction::Received, message, reason.into());
+        self.flush(&mut state);
+    }
+
+    pub(crate) fn put_into_box(&self, state: &mut State, direction: Direction, message: &Message, reason: String) {
+        state.inbox.bury(message.payload().to_vec(), reason.clone());
+        state.totals.dead_letters += 1;
+        state.journal.push(Change::Bury {
+            device: Arc::clone(&self.0.device),
+            letter: bowline_store::DeadLetter {
+                direction,
+                epoch: message.epoch(),
+                qos: message.is_qos(),
+                policy: Policy::Block.code(),
+                header: message.header_bytes(),
+                payload: message.payload_bytes(),
+                reason,
+                at: Storage::now(),
+            },
+        });
     }
 
     /// Takes no more messages in; the outbox is still emptied. The link ends by itself when nothing is
@@ -237,25 +362,75 @@ impl Endpoint {
         state.outbox.is_empty() && state.inbox.is_empty()
     }
 
+    /// The device is kept until someone forgets it, or is not.
+    pub fn set_persistent(&self, persistent: bool) {
+        if self.0.persistent.swap(persistent, Ordering::Relaxed) != persistent && self.0.storage.is_some() {
+            let mut state = self.lock();
+            let device = Arc::clone(&self.0.device);
+            state.journal.push(Change::Device { device, persistent, seen: Storage::now() });
+            self.flush(&mut state);
+        }
+    }
+
+    /// Ends the link there is, for `reason`; the next one is welcome.
+    pub fn disconnect(&self, reason: DownReason) {
+        let mut state = self.lock();
+        if let Some(link) = &mut state.link {
+            link.end = Some(reason);
+        }
+        state.kick();
+    }
+
     /// Ends the conversation: the link is dropped, senders and receivers get an error. What was
-    /// received before can still be taken.
+    /// received before can still be taken. With a store, what was accepted for sending stays there.
     pub fn close(&self) {
         let mut state = self.lock();
         if state.outbox.closed {
             return;
         }
-        state.outbox.close();
+        // What was handed out is handled: this is no crash.
+        state.inbox.handled_until_next();
+        state.outbox.close(self.0.storage.is_some());
+        state.journal.touch();
+        self.flush(&mut state);
         state.kick();
         drop(state);
         self.0.arrived.notify_waiters();
         self.0.arrived.notify_one();
+        self.0.room.notify_waiters();
         self.0.status.send_modify(|seen| seen.closed = true);
+    }
+
+    /// Closes the endpoint, and everything stored for the device goes.
+    pub fn forget(&self) {
+        self.close();
+        let mut state = self.lock();
+        state.journal.end();
+        if let Some(storage) = &self.0.storage {
+            // Behind whatever of it is on its way. If there is no room, the next start finds a device
+            // that has been away for long.
+            let _ = storage.store().commit_with(Change::Forget { device: Arc::clone(&self.0.device) }, drop);
+        }
     }
 
     /// Whether [`Endpoint::close`] was called.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.lock().outbox.closed
+    }
+
+    /// Waits until everything is in the store that is to be there.
+    pub async fn stored_all(&self) {
+        loop {
+            let stored = self.0.stored.notified();
+            tokio::pin!(stored);
+            // From here on no commit is missed.
+            stored.as_mut().enable();
+            if self.0.storage.is_none() || self.lock().journal.is_idle() {
+                return;
+            }
+            stored.await;
+        }
     }
 
     /// The endpoint's clock.
@@ -270,29 +445,92 @@ impl Endpoint {
         self.0.limits
     }
 
-    pub(crate) fn enqueue(&self, message: Message, qos: bool) -> Result<Ticket, SendError> {
+    pub(crate) fn enqueue(&self, message: Message, qos: bool, options: Options) -> Result<Ticket, SendError> {
         let mut state = self.lock();
         if state.outbox.closed {
             return Err(SendError::Closed);
         }
         let line = self.0.limits.line;
-        match state.session.dialect() {
-            Some(dialect) => message.repr(qos).check(dialect, line)?,
+        match state.dialect {
+            Some(dialect) => message.check(dialect, qos, line)?,
             // Not known before the device has been there: what no dialect can carry is refused now,
             // the rest when it comes to that.
-            None => message.repr(qos).check(Dialect::Headers, line)?,
+            None => {
+                message.check(Dialect::Native, qos, line).or_else(|_| message.check(Dialect::Headers, qos, line))?
+            }
         }
         let ticket = if qos {
-            state.outbox.push_qos(message)
+            state.totals.accepted += 1;
+            state.totals.accepted_bytes += message.size() as u64;
+            let (now, sent) = (self.0.clock.now(), state.sent());
+            let ticket = state.outbox.push_qos(message, options, now, sent);
+            self.after_dropping(&mut state);
+            state.journal.touch();
+            ticket
         } else {
             if !self.0.status.borrow().status.is_up() {
                 return Err(SendError::NoLink);
             }
-            let fresh = state.session.is_fresh();
-            state.outbox.push_best_effort(message, fresh)?
+            let upgraded = state.dialect != Some(Dialect::Native) && state.lines.wants_qos();
+            let ticket = state.outbox.push_best_effort(message, upgraded)?;
+            state.journal.touch();
+            ticket
         };
+        self.flush(&mut state);
         state.kick();
         Ok(ticket)
+    }
+
+    /// Puts `reply` into the outbox and marks `seq` as handled, in one transaction, if there is room;
+    /// gives the reply back if there is not.
+    pub(crate) fn try_reply(&self, seq: Option<u64>, reply: Message) -> Result<Option<Message>, SendError> {
+        let mut state = self.lock();
+        if state.outbox.closed {
+            return Err(SendError::Closed);
+        }
+        let dialect = state.dialect.unwrap_or(Dialect::Native);
+        reply.check(dialect, true, self.0.limits.line)?;
+        if !state.outbox.has_room(reply.size()) {
+            return Ok(Some(reply));
+        }
+        state.totals.accepted += 1;
+        state.totals.accepted_bytes += reply.size() as u64;
+        let (now, sent) = (self.0.clock.now(), state.sent());
+        let ticket = state.outbox.push_qos(reply, Options::default(), now, sent);
+        state.outbox.abandon(ticket);
+        if let Some(seq) = seq {
+            state.inbox.handled(seq);
+        }
+        self.handled(&mut state);
+        state.kick();
+        Ok(None)
+    }
+
+    /// Waits until the outbox may have room. Enable the future before looking.
+    pub(crate) fn room(&self) -> tokio::sync::futures::Notified<'_> {
+        self.0.room.notified()
+    }
+
+    pub(crate) fn notify_room(&self) {
+        self.0.room.notify_waiters();
+    }
+
+    /// Messages may have been dropped by a policy.
+    pub(crate) fn after_dropping(&self, state: &mut State) {
+        let dropped = state.outbox.take_dropped();
+        if dropped > 0 {
+            state.totals.dropped += dropped;
+            state.journal.touch();
+            self.notify_room();
+        }
+    }
+
+    pub(crate) fn expire(&self, ticket: Ticket) {
+        let mut state = self.lock();
+        let (now, sent) = (self.0.clock.now(), state.sent());
+        state.outbox.expire_ticket(ticket, now, sent);
+        self.after_dropping(&mut state);
+        self.flush(&mut state);
     }
 
     pub(crate) fn poll_sent(&self, ticket: Ticket, waker: &Waker) -> Poll<Result<(), SendError>> {
@@ -316,7 +554,23 @@ impl Endpoint {
         self.0.arrived.notify_one();
     }
 
-    pub(crate) fn set_status(&self, link: LinkState) {
+    /// The link with this number is up, under the lock that `state` is.
+    pub(crate) fn link_is_up(&self, state: &mut State, link: LinkState) {
+        state.totals.connects += 1;
+        if let Some(since) = state.outage.since.take() {
+            state.outage.last = self.0.clock.now().since(since);
+            let millis = state.outage.last.as_micros() / 1_000;
+            state.totals.outage_ms += millis;
+            state.totals.longest_outage_ms = state.totals.longest_outage_ms.max(millis);
+        }
+        if self.0.storage.is_some() && state.journal.knows_device() {
+            let (device, persistent) = (Arc::clone(&self.0.device), self.0.is_persistent());
+            state.journal.push(Change::Device { device, persistent, seen: Storage::now() });
+        }
+        self.set_status(link);
+    }
+
+    fn set_status(&self, link: LinkState) {
         self.0.status.send_modify(|Seen { status, .. }| {
             if matches!(link, LinkState::Up { .. }) {
                 status.connects += 1;
@@ -325,24 +579,116 @@ impl Endpoint {
         });
     }
 
-    /// The link of this generation has ended. Says nothing if another one has taken over since.
-    pub(crate) fn link_ended(&self, generation: Generation, was_up: bool, reason: DownReason) {
+    /// The link with this number has ended. Says nothing if another one has taken over since.
+    pub(crate) fn link_ended(&self, number: u64, was_up: bool, reason: DownReason) {
         let mut state = self.lock();
-        if state.link.as_ref().is_none_or(|link| link.generation != generation) {
+        if state.link.as_ref().is_none_or(|link| link.number != number) {
             return;
         }
         state.link = None;
-        let in_flight = state.session.in_flight().is_some();
+        for ticket in std::mem::take(&mut state.tickets) {
+            let _ = state.lines.accepted(ticket);
+        }
+        let in_flight = state.lines.in_flight().is_some();
         state.outbox.link_ended(reason, in_flight);
         // The status may still be that of a link which this one replaced without ever being up.
         if was_up || self.0.status.borrow().status.is_up() {
+            state.totals.outages += 1;
+            state.outage.since = Some(self.0.clock.now());
+            state.outage.reason = Some(reason);
             // Under the lock, so that no later link's status is overwritten.
             self.set_status(LinkState::Down(reason));
         }
+        state.journal.touch();
+        self.flush(&mut state);
     }
 }
 
 impl State {
+    fn new(side: Side, limits: &Limits, durable: bool) -> Self {
+        State {
+            dialect: None,
+            lines: if durable { legacy::Session::durable(side) } else { legacy::Session::new(side) },
+            native: native::Session::new(side),
+            bases: Bases::default(),
+            inbox: Inbox::new(limits.inbox, limits.queue_bytes, limits.dead_letters),
+            outbox: Outbox::new(limits.outbox, limits.queue_bytes, limits.best_effort),
+            journal: Journal::default(),
+            link: None,
+            links: 0,
+            waiting: Vec::new(),
+            tickets: Vec::new(),
+            received: None,
+            totals: Totals::default(),
+            outage: Outages::default(),
+        }
+    }
+
+    /// Goes on where an earlier process stopped.
+    fn restore(&mut self, side: Side, stored: bowline_store::Device, now: Instant) -> Result<(), String> {
+        let sessions = stored.session.map(|session| saved::read(side, session.format, &session.state)).transpose();
+        let problem = match sessions {
+            Ok(Some(sessions)) => {
+                (self.dialect, self.bases, self.native) = (sessions.dialect, sessions.bases, sessions.native);
+                self.lines = sessions.lines.unwrap_or_else(|| legacy::Session::durable(side));
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(problem) => Err(problem),
+        };
+        self.totals = Totals::from_bytes(&stored.ledger);
+        let has_epoch = self.native.epoch() != 0;
+
+        let (mut last, processed) = (stored.inbox_last.0, stored.inbox_cursor.0);
+        if has_epoch {
+            // Gaps are not in the queue.
+            last = last.max(self.bases.rx + self.native.durable());
+        }
+        self.inbox.start_behind(last, processed);
+        let (epoch, base) = (self.native.epoch(), self.bases.rx);
+        for message in stored.inbox {
+            let seq = message.seq.0;
+            let of_epoch = has_epoch && message.epoch == epoch && seq > base;
+            let ticket = of_epoch.then(|| native::Ticket::stored(epoch, seq - base));
+            let origin = crate::message::Origin { seq, epoch: message.epoch, gap: 0 };
+            let message = Message::from_store(&message.header, &message.payload, message.qos);
+            self.inbox.restore(message.with_origin(origin), ticket);
+        }
+
+        let first = stored.outbox.first().map(|message| message.seq.0);
+        let (mut outbox_last, mut acked) =
+            (stored.outbox_last.0, first.map_or(stored.outbox_last.0, |first| first - 1));
+        if has_epoch {
+            outbox_last = outbox_last.max(self.bases.tx + self.native.last());
+            acked = acked.min(self.bases.tx + self.native.acked());
+        }
+        self.outbox.start_behind(acked);
+        let wall = Storage::now().0;
+        for message in stored.outbox {
+            let expires = message.expires_at.map(|at| {
+                // However the clock was set meanwhile, it lives at most as long as it was to live.
+                let life = at.0.saturating_sub(message.created_at.0);
+                let left = at.0.saturating_sub(wall).min(life);
+                now + bowline_proto::time::Duration::from_micros(left.saturating_mul(1_000))
+            });
+            let policy = Policy::of_code(message.policy);
+            let content = Message::from_store(&message.header, &message.payload, true);
+            self.outbox.restore(message.seq.0, content, policy, expires);
+        }
+        self.outbox.restore_holes(outbox_last);
+        self.native.handle_outbox(outbox_last.saturating_sub(self.bases.tx));
+        self.journal = Journal::restored(stored.inbox_last.0, processed, stored.outbox_last.0, acked);
+        problem
+    }
+
+    /// A new epoch of N begins: what was not acknowledged is numbered anew.
+    pub(crate) fn begins_epoch(&mut self) {
+        self.bases = Bases { tx: self.outbox.acked(), rx: self.inbox.last() };
+        self.received = None;
+        self.outbox.forget_handled();
+        self.journal.touch();
+    }
+
     /// Wakes the task that drives the link.
     pub(crate) fn kick(&self) {
         if let Some(link) = &self.link {
@@ -350,18 +696,14 @@ impl State {
         }
     }
 
-    /// Moves parked messages into the inbox. Their tickets wait for the link, or are settled here if
-    /// there is none. Says whether the link has to look.
-    fn make_room(&mut self) -> bool {
-        let had_room = self.link.is_some();
-        while let Some(ticket) = self.inbox.unpark() {
-            if self.link.is_some() {
-                self.tickets.push(ticket);
-            } else {
-                // No link: the acknowledgement goes out when the message comes again.
-                let _ = self.session.accepted(ticket);
-            }
-        }
-        had_room && (!self.tickets.is_empty() || self.session.dialect().is_some_and(|dialect| !dialect.acknowledges()))
+    /// Messages of the outbox up to here may have been sent.
+    pub(crate) fn sent(&self) -> u64 {
+        let lines = self.outbox.acked() + u64::from(self.lines.in_flight().is_some());
+        let native = if self.native.epoch() == 0 { 0 } else { self.bases.tx + self.native.sent() };
+        lines.max(native)
+    }
+
+    pub(crate) fn all_totals(&self) -> Totals {
+        self.totals.with_engines(self.lines.counters(), self.native.counters())
     }
 }

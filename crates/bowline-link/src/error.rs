@@ -1,10 +1,32 @@
 //! Why a call failed, sorted by blame.
 
-use bowline_proto::wire::MessageError;
-
 use crate::status::DownReason;
+use crate::{DropReason, Receipt};
 
-/// Why a message was not sent.
+/// Why a dialect cannot carry a message. The caller's mistake.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// A dialect of lines cannot.
+    #[error(transparent)]
+    Line(#[from] bowline_proto::wire::MessageError),
+    /// N: the header is no channel.
+    #[error("the header has {len} bytes, and dialect N carries a channel there: app, instance and tag, or none")]
+    NotAChannel {
+        /// Its length.
+        len: usize,
+    },
+    /// N: the payload is larger than the peer takes.
+    #[error("the payload has {len} bytes, and the peer takes at most {limit}")]
+    PayloadTooLarge {
+        /// Its length.
+        len: usize,
+        /// The most there can be.
+        limit: usize,
+    },
+}
+
+/// Why a message was not sent, or its receipt did not come.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -25,7 +47,16 @@ pub enum SendError {
         /// How many may wait.
         limit: usize,
     },
-    /// The endpoint was closed, by its owner or because the device expired.
+    /// The stream's policy dropped it before it was sent.
+    #[error("the message was not sent: {0}")]
+    Dropped(DropReason),
+    /// This receipt cannot be had.
+    #[error(
+        "the message was sent, but the receipt \"{0}\" does not come: the peer's dialect has none, or the peer has begun a new life"
+    )]
+    NoReceipt(Receipt),
+    /// The endpoint was closed, by its owner or because the device expired. With a store, what the
+    /// outbox had accepted is still there and goes on when it is opened again.
     #[error("the device was closed")]
     Closed,
 }

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 
-use bowline_proto::legacy::Ticket;
+use bowline_proto::{legacy, native};
 
 use crate::Message;
+use crate::message::Origin;
 
 /// Most qos messages that wait for room in a full inbox. The engine refuses more.
 const PARKED: usize = 16;
 
-/// Bytes of dead letters kept, whatever their number; the newest is kept in any case.
+/// Bytes of dead letters kept in memory, whatever their number; the newest is kept in any case.
 const DEAD_BYTES: usize = 64 * 1024;
 
 /// A message that nobody can handle, with its bytes.
@@ -21,16 +22,32 @@ pub struct DeadLetter {
     pub reason: String,
 }
 
-/// Received messages until the application takes them.
+/// Received messages until the application has handled them.
 ///
-/// A qos message that finds no room is *parked* with its ticket: it is neither acknowledged nor
+/// A qos message gets a seq and is handed out once it is durable, and so is everything before it. On the
+/// dialects of lines one that finds no room is *parked* with its ticket: it is neither acknowledged nor
 /// forgotten, its resends are recognised, and acknowledgements behind it still get through, so that an
-/// application that sends before it receives cannot lock itself out.
+/// application that sends before it receives cannot lock itself out. On N nobody sends what there is
+/// no room for.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    messages: VecDeque<Message>,
-    parked: VecDeque<(Ticket, Message)>,
+    messages: VecDeque<Item>,
+    bytes: usize,
+    parked: VecDeque<(legacy::Ticket, Message)>,
     capacity: usize,
+    capacity_bytes: usize,
+    /// The highest seq given to a message.
+    last: u64,
+    /// Everything up to here is durable.
+    durable: u64,
+    /// Handed out and not handled, in order of seqs; handled ones wait for those before them.
+    out: VecDeque<Out>,
+    /// Everything up to here was handled.
+    processed: u64,
+    /// Of the message up to which everything was handled.
+    native_processed: Option<native::Ticket>,
+    /// Handled before others that came earlier, for the store to drop.
+    taken: Vec<u64>,
     dead: VecDeque<DeadLetter>,
     dead_capacity: usize,
     dead_bytes: usize,
@@ -40,22 +57,49 @@ pub(crate) struct Inbox {
     pub(crate) draining: bool,
 }
 
-/// What became of a received message.
+#[derive(Debug)]
+struct Item {
+    /// 0: best effort.
+    seq: u64,
+    ticket: Option<native::Ticket>,
+    message: Message,
+}
+
+/// A message that the application has.
+#[derive(Debug)]
+struct Out {
+    seq: u64,
+    ticket: Option<native::Ticket>,
+    handled: bool,
+    /// It counts as handled when the next one is asked for.
+    until_next: bool,
+}
+
+/// What became of a message received on a line dialect.
 pub(crate) enum Accepted {
-    /// The ticket may be given back as accepted.
-    Now(Ticket),
+    /// It is in, with this seq if it is to be stored. The ticket may be given back as accepted when it
+    /// is durable.
+    In(legacy::Ticket, Option<u64>),
     /// It waits for room.
     Parked,
     /// There is no room: the ticket is to be given back as refused.
-    Refused(Ticket),
+    Refused(legacy::Ticket),
 }
 
 impl Inbox {
-    pub(crate) fn new(capacity: usize, dead_capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, capacity_bytes: usize, dead_capacity: usize) -> Self {
         Inbox {
             messages: VecDeque::new(),
+            bytes: 0,
             parked: VecDeque::new(),
             capacity: capacity.max(4),
+            capacity_bytes,
+            last: 0,
+            durable: 0,
+            out: VecDeque::new(),
+            processed: 0,
+            native_processed: None,
+            taken: Vec::new(),
             dead: VecDeque::new(),
             dead_capacity: dead_capacity.max(1),
             dead_bytes: 0,
@@ -64,16 +108,28 @@ impl Inbox {
         }
     }
 
-    /// Takes a message in.
-    pub(crate) fn accept(&mut self, ticket: Ticket, message: Message, waits: bool) -> Accepted {
+    /// Goes on behind `last`, of which everything up to `processed` was handled.
+    pub(crate) fn start_behind(&mut self, last: u64, processed: u64) {
+        (self.last, self.durable, self.processed) = (last, last, processed);
+    }
+
+    /// Puts back a stored message.
+    pub(crate) fn restore(&mut self, message: Message, ticket: Option<native::Ticket>) {
+        let seq = message.seq().unwrap_or(0);
+        self.bytes += message.size();
+        self.messages.push_back(Item { seq, ticket, message });
+    }
+
+    /// Takes in a message of a line dialect. `lasting` if it is to survive a restart; `waits` if its
+    /// sender keeps it until it is acknowledged.
+    pub(crate) fn accept(&mut self, ticket: legacy::Ticket, message: Message, lasting: bool, waits: bool) -> Accepted {
         if self.draining {
             return Accepted::Refused(ticket);
         }
         // A quarter of the room is for messages whose sender waits: best effort never delays them.
         let capacity = if waits { self.capacity } else { self.capacity - self.capacity / 4 };
-        if self.parked.is_empty() && self.messages.len() < capacity {
-            self.messages.push_back(message);
-            Accepted::Now(ticket)
+        if self.parked.is_empty() && self.fits(capacity, message.size()) {
+            Accepted::In(ticket, self.push(message, lasting))
         } else if waits && self.parked.len() < PARKED {
             self.parked.push_back((ticket, message));
             Accepted::Parked
@@ -82,24 +138,153 @@ impl Inbox {
         }
     }
 
+    /// Takes in a qos message of dialect N under the seq it has there.
+    pub(crate) fn accept_native(&mut self, seq: u64, ticket: native::Ticket, message: Message) {
+        let origin = Origin { seq, gap: seq.saturating_sub(self.last + 1), ..message.origin() };
+        self.last = self.last.max(seq);
+        self.insert(Item { seq, ticket: Some(ticket), message: message.with_origin(origin) });
+    }
+
+    /// Takes in a best-effort message of dialect N, if there is room.
+    pub(crate) fn accept_best_effort(&mut self, message: Message) -> bool {
+        let fits = !self.draining && self.fits(self.capacity - self.capacity / 4, message.size());
+        if fits {
+            self.insert(Item { seq: 0, ticket: None, message });
+        }
+        fits
+    }
+
+    fn fits(&self, capacity: usize, size: usize) -> bool {
+        self.messages.len() < capacity && (self.messages.is_empty() || self.bytes + size <= self.capacity_bytes)
+    }
+
+    fn push(&mut self, message: Message, lasting: bool) -> Option<u64> {
+        let seq = if lasting { self.last + 1 } else { 0 };
+        let origin = Origin { seq, ..message.origin() };
+        self.last += u64::from(lasting);
+        self.insert(Item { seq, ticket: None, message: message.with_origin(origin) });
+        lasting.then_some(seq)
+    }
+
+    fn insert(&mut self, item: Item) {
+        self.bytes += item.message.size();
+        self.messages.push_back(item);
+    }
+
+    /// What can be received beside what is here: messages, and bytes of payload. When empty, at least
+    /// one of the `largest` payload.
+    pub(crate) fn room(&self, largest: usize) -> native::Room {
+        if self.draining {
+            return native::Room::default();
+        }
+        let bytes = self.capacity_bytes.saturating_sub(self.bytes);
+        let bytes = if self.messages.is_empty() { bytes.max(largest) } else { bytes };
+        native::Room { messages: self.capacity.saturating_sub(self.messages.len()) as u64, bytes: bytes as u64 }
+    }
+
     /// Whether a message would be accepted at once.
     pub(crate) fn has_room(&self) -> bool {
-        !self.draining && self.parked.is_empty() && self.messages.len() < self.capacity - self.capacity / 4
+        !self.draining && self.parked.is_empty() && self.fits(self.capacity - self.capacity / 4, 0)
     }
 
-    /// The oldest message.
-    pub(crate) fn take(&mut self) -> Option<Message> {
-        self.messages.pop_front()
+    // For the store.
+
+    /// Messages with a seq above `seq`, in order.
+    pub(crate) fn behind(&self, seq: u64) -> impl Iterator<Item = &Message> {
+        let new = self.messages.iter().rev().take_while(|item| item.seq == 0 || item.seq > seq).count();
+        self.messages.range(self.messages.len() - new..).filter(|item| item.seq > 0).map(|item| &item.message)
     }
 
-    /// Moves the oldest parked message in, if there is room, and returns its ticket.
-    pub(crate) fn unpark(&mut self) -> Option<Ticket> {
-        if self.messages.len() >= self.capacity {
+    /// The highest seq given to a message.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Everything up to `seq` is durable. Says whether there is something to hand out.
+    pub(crate) fn handle_durable(&mut self, seq: u64) -> bool {
+        self.durable = self.durable.max(seq);
+        self.has_next()
+    }
+
+    /// Everything up to here was handled.
+    pub(crate) fn processed(&self) -> u64 {
+        self.processed
+    }
+
+    /// Of the message up to which everything was handled, if it came on N in this process.
+    pub(crate) fn native_processed(&self) -> Option<native::Ticket> {
+        self.native_processed
+    }
+
+    /// Messages handled before others that came earlier, since the last call.
+    pub(crate) fn take_taken(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.taken)
+    }
+
+    // For the application.
+
+    /// Whether there is something to hand out.
+    pub(crate) fn has_next(&self) -> bool {
+        self.messages.front().is_some_and(|item| item.seq <= self.durable)
+    }
+
+    /// The oldest message. It counts as handled when the next one is asked for, or by
+    /// [`Inbox::handled`].
+    pub(crate) fn take(&mut self, until_next: bool) -> Option<Message> {
+        let item = self.messages.pop_front_if(|item| item.seq <= self.durable)?;
+        self.bytes -= item.message.size();
+        if item.seq > 0 {
+            // What was put back comes before what is out.
+            let at = self.out.partition_point(|out| out.seq < item.seq);
+            self.out.insert(at, Out { seq: item.seq, ticket: item.ticket, handled: false, until_next });
+        }
+        Some(item.message)
+    }
+
+    /// The application asks for the next message, so that it has handled those it had. Says whether
+    /// that is news.
+    pub(crate) fn handled_until_next(&mut self) -> bool {
+        let mut news = false;
+        while let Some(at) = self.out.iter().position(|out| out.until_next && !out.handled) {
+            self.handled(self.out[at].seq);
+            news = true;
+        }
+        news
+    }
+
+    /// The application has handled the message with this seq.
+    pub(crate) fn handled(&mut self, seq: u64) {
+        let Ok(at) = self.out.binary_search_by_key(&seq, |out| out.seq) else { return };
+        self.out[at].handled = true;
+        // One that was put back is not handled.
+        let waiting = self.messages.iter().find(|item| item.seq > 0).map_or(u64::MAX, |item| item.seq);
+        if at > 0 || seq > waiting {
+            self.taken.push(seq);
+        }
+        while let Some(out) = self.out.pop_front_if(|out| out.handled && out.seq < waiting) {
+            self.processed = self.processed.max(out.seq);
+            self.native_processed = out.ticket.or(self.native_processed);
+        }
+    }
+
+    /// The application gives the message back, unhandled: it is the next to be handed out.
+    pub(crate) fn put_back(&mut self, message: Message) {
+        let seq = message.seq().unwrap_or(0);
+        let out = self.out.binary_search_by_key(&seq, |out| out.seq).ok().and_then(|at| self.out.remove(at));
+        let ticket = out.and_then(|out| out.ticket);
+        self.bytes += message.size();
+        let at = self.messages.iter().position(|item| item.seq > seq).unwrap_or(self.messages.len());
+        self.messages.insert(if seq == 0 { 0 } else { at }, Item { seq, ticket, message });
+    }
+
+    /// Moves the oldest parked message in, if there is room, and returns its ticket and seq.
+    pub(crate) fn unpark(&mut self) -> Option<(legacy::Ticket, u64)> {
+        if !self.fits(self.capacity, self.parked.front()?.1.size()) {
             return None;
         }
         let (ticket, message) = self.parked.pop_front()?;
-        self.messages.push_back(message);
-        Some(ticket)
+        let seq = self.push(message, true)?;
+        Some((ticket, seq))
     }
 
     pub(crate) fn len(&self) -> usize {

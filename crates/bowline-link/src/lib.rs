@@ -5,26 +5,38 @@
 //! inbox and an outbox, and survives links. [`Endpoint::drive`] runs one link over a connected
 //! socket until it ends; the next link goes on where it stopped.
 //!
-//! The queues are in memory. They are the seam where a durable store goes: a message is acknowledged
-//! only after [`inbox`] has accepted it, and leaves [`outbox`] only when the peer has acknowledged it.
+//! The queues are in memory, and with a [`Storage`] on disk too: a message is acknowledged only after it
+//! is stored, and sent only after it is stored under its number. `journal.rs` says when that is.
 
 mod clock;
+mod delivery;
+mod dialect;
 mod driver;
 mod endpoint;
 mod error;
 mod inbox;
+mod journal;
+mod ledger;
+mod limits;
 mod message;
 mod outbox;
+mod policy;
+mod saved;
 mod sending;
 mod status;
+mod storage;
 
 pub use clock::Clock;
-pub use driver::Drive;
-pub use endpoint::{Endpoint, Ledger, Limits};
-pub use error::{RecvError, SendError};
+pub use delivery::Delivery;
+pub use dialect::Dialect;
+pub use driver::{Drive, Keep, Lines, Native, Seal, Speech};
+pub use endpoint::Endpoint;
+pub use error::{MessageError, RecvError, SendError};
 pub use inbox::DeadLetter;
+pub use ledger::{Ledger, Outage, Totals};
+pub use limits::Limits;
 pub use message::Message;
+pub use policy::{DropReason, Policy, Receipt};
 pub use sending::Sending;
 pub use status::{DownReason, LinkState, Status, StatusWatch};
-
-pub use bowline_proto::wire::MessageError;
+pub use storage::Storage;

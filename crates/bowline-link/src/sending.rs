@@ -2,9 +2,13 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Sleep;
 
 use crate::outbox::Ticket;
-use crate::{Endpoint, Message, SendError};
+use crate::policy::Options;
+use crate::{Endpoint, Message, Policy, Receipt, SendError};
 
 /// A message on its way, from [`Endpoint::send`] or [`Endpoint::send_best_effort`].
 ///
@@ -16,6 +20,9 @@ use crate::{Endpoint, Message, SendError};
 pub struct Sending<'a> {
     endpoint: &'a Endpoint,
     state: State,
+    options: Options,
+    /// Rings when the message's time is up.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -26,8 +33,28 @@ enum State {
 }
 
 impl<'a> Sending<'a> {
+    /// What happens while the outbox is full. Default: [`Policy::Block`]. Best effort has no policy.
+    /// To be said before the first poll.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.options.policy = policy;
+        self
+    }
+
+    /// The message is worth nothing after this long: if it was not sent by then, it is dropped. To be
+    /// said before the first poll.
+    pub fn expires_in(mut self, ttl: Duration) -> Self {
+        self.options.ttl = Some(ttl);
+        self
+    }
+
+    /// What the future waits for. Default: [`Receipt::Stored`]. To be said before the first poll.
+    pub fn until(mut self, receipt: Receipt) -> Self {
+        self.options.receipt = receipt;
+        self
+    }
+
     /// Whether the message will be delivered even if this future is dropped now: the outbox has
-    /// accepted it. For a best-effort message, whether the link was offered it.
+    /// accepted it, and with a store it is durable. For a best-effort message, whether the link was offered it.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         match self.state {
@@ -38,7 +65,7 @@ impl<'a> Sending<'a> {
     }
 
     pub(crate) fn new(endpoint: &'a Endpoint, message: Message, qos: bool) -> Self {
-        Sending { endpoint, state: State::New { message, qos } }
+        Sending { endpoint, state: State::New { message, qos }, options: Options::default(), alarm: None }
     }
 }
 
@@ -48,11 +75,24 @@ impl Future for Sending<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let ticket = match std::mem::replace(&mut this.state, State::Done) {
-            State::New { message, qos } => this.endpoint.enqueue(message, qos)?,
+            State::New { message, qos } => {
+                let ticket = this.endpoint.enqueue(message, qos, this.options)?;
+                if let Some(ttl) = this.options.ttl.filter(|_| qos) {
+                    // A little later, so that the time is up by any clock.
+                    this.alarm = Some(Box::pin(tokio::time::sleep(ttl + Duration::from_millis(1))));
+                }
+                ticket
+            }
             State::Queued(ticket) => ticket,
             // Polled after it was ready, which a future need not answer.
             State::Done => return Poll::Pending,
         };
+        if let Some(alarm) = &mut this.alarm
+            && alarm.as_mut().poll(context).is_ready()
+        {
+            this.alarm = None;
+            this.endpoint.expire(ticket);
+        }
         let sent = this.endpoint.poll_sent(ticket, context.waker());
         if sent.is_pending() {
             this.state = State::Queued(ticket);

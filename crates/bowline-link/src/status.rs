@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
-use bowline_proto::Dialect;
 use bowline_proto::legacy::CloseReason;
+use bowline_proto::native;
 use tokio::sync::watch;
+
+use crate::Dialect;
 
 /// The state of an endpoint's link, and how often it has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,10 @@ pub enum LinkState {
 pub enum DownReason {
     /// The engine gave it up.
     Engine(CloseReason),
+    /// The native engine gave it up.
+    Native(native::CloseReason),
+    /// The device's key was revoked.
+    Revoked,
     /// The peer closed it.
     PeerClosed,
     /// The transport failed.
@@ -51,6 +57,8 @@ impl std::fmt::Display for DownReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             DownReason::Engine(reason) => reason.fmt(f),
+            DownReason::Native(reason) => reason.fmt(f),
+            DownReason::Revoked => f.write_str("its key was revoked"),
             DownReason::PeerClosed => f.write_str("closed by the peer"),
             DownReason::Transport(kind) => write!(f, "transport failed: {kind}"),
             DownReason::Shutdown => f.write_str("shut down"),

@@ -27,6 +27,7 @@ pub struct Builder {
     pub(crate) max_logins: usize,
     pub(crate) on_device: Option<Arc<dyn Fn(Device) + Send + Sync>>,
     pub(crate) sessions: Sessions,
+    pub(crate) store: Option<bowline_store::Store>,
     pub(crate) keys: Keys,
     pub(crate) handshakes: (u32, u32),
 }
@@ -55,6 +56,9 @@ pub enum StartError {
     /// The timeout is too short to tell a slow board from a dead one.
     #[error("the timeout of {0:?} is too short: boards answer within some hundred milliseconds, use 1 s or more")]
     Timeout(Duration),
+    /// The store cannot be read.
+    #[error("the stored devices cannot be read: {0}")]
+    Store(bowline_store::ReadError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -81,6 +85,7 @@ impl Builder {
             max_logins: 1024,
             on_device: None,
             sessions: Sessions::default(),
+            store: None,
             keys: Keys::default(),
             handshakes: (5, 20),
         }
@@ -206,6 +211,15 @@ impl Builder {
     #[must_use]
     pub fn sessions(mut self, sessions: Sessions) -> Self {
         self.sessions = sessions;
+        self
+    }
+
+    /// Keeps sessions and queues in `store`, and goes on with the devices that are in it: they are
+    /// known from the start, and [`Builder::on_device`] is called for each before any link. Takes the
+    /// place of [`Builder::sessions`]. Default: everything is in memory.
+    #[must_use]
+    pub fn store(mut self, store: bowline_store::Store) -> Self {
+        self.store = Some(store);
         self
     }
 

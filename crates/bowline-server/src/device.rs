@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use bowline_link::{DeadLetter, Endpoint, Ledger, Limits, Message, RecvError, SendError, Sending, Status, StatusWatch};
-use bowline_proto::{Dialect, Side};
+use bowline_link::{
+    DeadLetter, Delivery, Dialect, Endpoint, Ledger, Limits, Message, RecvError, SendError, Sending, Status,
+    StatusWatch, Storage,
+};
+use bowline_proto::Side;
 
 /// A device: its id, its queues and its link, if there is one. Cheap to clone; outlives links.
 #[derive(Debug, Clone)]
@@ -13,8 +16,24 @@ pub struct Device {
 }
 
 impl Device {
-    pub(crate) fn new(id: &str, limits: Limits) -> Self {
-        Device { id: id.into(), endpoint: Endpoint::new(Side::Server, limits) }
+    pub(crate) fn new(id: &str, limits: Limits, storage: Option<&Storage>) -> Self {
+        let endpoint = match storage {
+            Some(storage) => Endpoint::stored(Side::Server, limits, id, storage.clone(), None),
+            None => Endpoint::new(Side::Server, limits),
+        };
+        Device { id: id.into(), endpoint }
+    }
+
+    /// As an earlier process has stored it.
+    pub(crate) fn stored(device: bowline_store::Device, limits: Limits, storage: &Storage) -> Self {
+        let id = Arc::clone(&device.summary.device);
+        let endpoint = Endpoint::stored(Side::Server, limits, &id, storage.clone(), Some(device));
+        Device { id, endpoint }
+    }
+
+    /// Whether both are handles of one device.
+    pub(crate) fn is_same(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.id, &other.id)
     }
 
     /// The device's id.
@@ -33,7 +52,8 @@ impl Device {
         self.endpoint.send_best_effort(message)
     }
 
-    /// Waits for the device's next message. Cancel-safe. Each message goes to one caller.
+    /// Waits for the device's next message, and says that those it returned before are handled; see
+    /// [`Endpoint::recv`]. Cancel-safe. Each message goes to one caller.
     ///
     /// # Errors
     /// When the device was closed or has expired.
@@ -47,6 +67,15 @@ impl Device {
     /// As [`Device::recv`].
     pub fn try_recv(&self) -> Result<Option<Message>, RecvError> {
         self.endpoint.try_recv()
+    }
+
+    /// Waits for the device's next message, which stays in the inbox until it is said to be handled; see
+    /// [`Endpoint::next`]. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Device::recv`].
+    pub async fn next(&self) -> Result<Delivery, RecvError> {
+        self.endpoint.next().await
     }
 
     /// The link's status now.
@@ -82,7 +111,7 @@ impl Device {
     /// How often the device has restarted, as far as its message ids tell. Messages of two epochs come
     /// from two lives of the device.
     #[must_use]
-    pub fn epoch(&self) -> u32 {
+    pub fn epoch(&self) -> u64 {
         self.endpoint.epoch()
     }
 

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A [`Device`] is known by its id. It keeps its queues while it is away; [`Device::send`] waits for
-//! it, however many links that takes. Everything is in memory: what is queued here does not survive
-//! this process. What is not acknowledged is still with the board and comes again.
+//! it, however many links that takes. With [`Builder::store`] its queues and its session are on disk too,
+//! and survive this process; without, what is not acknowledged is still with the board and comes again.
 
 mod admission;
 mod builder;
@@ -37,8 +37,7 @@ pub use server::{DeviceError, Server, Sessions};
 pub use stats::Stats;
 
 pub use bowline_link::{
-    DeadLetter, DownReason, Ledger, Limits, LinkState, Message, MessageError, RecvError, SendError, Sending, Status,
-    StatusWatch,
+    DeadLetter, Delivery, Dialect, DownReason, DropReason, Ledger, Limits, LinkState, Message, MessageError, Outage,
+    Policy, Receipt, RecvError, SendError, Sending, Status, StatusWatch, Totals,
 };
-pub use bowline_proto::Dialect;
 pub use bowline_secure::KeyId;

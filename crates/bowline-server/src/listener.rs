@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_link::Drive;
+use bowline_link::{Drive, Lines, Speech};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
@@ -163,8 +163,9 @@ async fn legacy_link(
     let attachment = link::attach(shared, &id, peer, &proof, &format!("dialect {dialect}"))?;
     let device = &attachment.device;
     let before = device.ledger().session;
-    let drive = Drive { stream, peer, dialect, config: shared.config, login: None, early: rest };
-    let reason = link::drive(shared, device, &proof, device.endpoint.drive(drive)).await;
+    let speech = Speech::Lines(Lines { dialect, config: shared.config, login: None });
+    let drive = Drive { stream, peer, speech, early: rest };
+    let reason = link::drive(shared, device, &proof, drive).await;
     let counted = device.ledger().session;
     let unread = (counted.malformed - before.malformed) + (counted.undecodable - before.undecodable);
     if unread > 0 {

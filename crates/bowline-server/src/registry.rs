@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bowline_link::Limits;
+use bowline_link::{Limits, Storage};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -20,6 +20,7 @@ pub(crate) struct Registry {
     capacity: usize,
     max_links: usize,
     limits: Limits,
+    storage: Option<Storage>,
 }
 
 #[derive(Debug)]
@@ -57,6 +58,7 @@ impl Registry {
         capacity: usize,
         max_links: usize,
         limits: Limits,
+        storage: Option<Storage>,
         mut devices: HashMap<Arc<str>, Entry>,
     ) -> Arc<Self> {
         for entry in devices.values_mut() {
@@ -64,14 +66,15 @@ impl Registry {
             entry.idle_since = Instant::now();
         }
         let known = Mutex::new(Known { devices, linked: 0 });
-        Arc::new(Registry { known, changed: Notify::new(), capacity, max_links, limits })
+        Arc::new(Registry { known, changed: Notify::new(), capacity, max_links, limits, storage })
     }
 
     /// The device with this id; a persistent one that is not known yet is made.
     pub(crate) fn expect(&self, id: &str) -> Device {
         let mut known = self.lock();
-        let entry = entry(&mut known.devices, id, self.limits);
+        let entry = self.entry(&mut known.devices, id);
         entry.persistent = true;
+        entry.device.endpoint.set_persistent(true);
         entry.device.clone()
     }
 
@@ -90,8 +93,9 @@ impl Registry {
             }
             *linked += 1;
         }
-        let entry = entry(devices, id, self.limits);
+        let entry = self.entry(devices, id);
         entry.persistent |= persistent;
+        entry.device.endpoint.set_persistent(entry.persistent);
         entry.attached += 1;
         let is_new = !std::mem::replace(&mut entry.seen, true);
         let device = entry.device.clone();
@@ -102,6 +106,14 @@ impl Registry {
 
     pub(crate) fn get(&self, id: &str) -> Option<Device> {
         self.lock().devices.get(id).map(|entry| entry.device.clone())
+    }
+
+    /// Forgets a device; whatever is attached to it works for nobody.
+    pub(crate) fn remove(&self, id: &str) -> Option<Device> {
+        let mut known = self.lock();
+        let entry = known.devices.remove(id)?;
+        known.linked -= usize::from(entry.attached > 0);
+        Some(entry.device)
     }
 
     pub(crate) fn all(&self) -> Vec<Device> {
@@ -141,20 +153,25 @@ impl Registry {
         std::mem::take(&mut self.lock().devices)
     }
 
+    fn entry<'a>(&self, devices: &'a mut HashMap<Arc<str>, Entry>, id: &str) -> &'a mut Entry {
+        devices.entry(id.into()).or_insert_with(|| Entry::new(Device::new(id, self.limits, self.storage.as_ref())))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
         // Nothing panics while it holds the lock.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn entry<'a>(devices: &'a mut HashMap<Arc<str>, Entry>, id: &str, limits: Limits) -> &'a mut Entry {
-    devices.entry(id.into()).or_insert_with(|| Entry {
-        device: Device::new(id, limits),
-        persistent: false,
-        attached: 0,
-        seen: false,
-        idle_since: Instant::now(),
-    })
+impl Entry {
+    pub(crate) fn new(device: Device) -> Self {
+        Entry { device, persistent: false, attached: 0, seen: false, idle_since: Instant::now() }
+    }
+
+    /// A device that an earlier process has stored.
+    pub(crate) fn stored(device: Device, persistent: bool) -> Self {
+        Entry { persistent, seen: true, ..Entry::new(device) }
+    }
 }
 
 /// Forgets the temporary device that has been away for longest, if there is one for and from which
@@ -168,7 +185,7 @@ fn evict(devices: &mut HashMap<Arc<str>, Entry>) -> bool {
     match oldest {
         Some(device) => {
             devices.remove(device.id());
-            device.endpoint.close();
+            device.endpoint.forget();
             true
         }
         None => false,
@@ -179,8 +196,12 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         let mut known = self.registry.lock();
         let Known { devices, linked } = &mut *known;
-        // Not there, or not attached, once the devices were taken for another server.
-        let Some(entry) = devices.get_mut(self.device.id()).filter(|entry| entry.attached > 0) else { return };
+        // Not there, or another one, once the device was forgotten or taken for another server.
+        let Some(entry) =
+            devices.get_mut(self.device.id()).filter(|entry| entry.attached > 0 && entry.device.is_same(&self.device))
+        else {
+            return;
+        };
         entry.attached -= 1;
         entry.idle_since = Instant::now();
         if entry.attached == 0 {

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bowline_link::{Limits, Storage};
 use bowline_proto::legacy::{Config, Pace};
-use bowline_proto::{DeviceId, Side};
+use bowline_proto::{DeviceId, Side, native};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -45,7 +46,9 @@ pub(crate) struct Shared {
     /// A connection has ended.
     pub(crate) ended: Notify,
     pub(crate) stop: watch::Sender<bool>,
+    pub(crate) storage: Option<Storage>,
     pub(crate) config: Config,
+    pub(crate) native: native::Config,
     pub(crate) login_timeout: Duration,
     pub(crate) keys: Keys,
     pub(crate) handshakes: Rate,
@@ -66,8 +69,18 @@ impl std::fmt::Debug for Shared {
 pub struct Sessions(HashMap<Arc<str>, Entry>);
 
 impl Sessions {
-    /// Closes all devices: whoever waits for one gets an error.
-    pub fn close(self) {}
+    /// Closes all devices: whoever waits for one gets an error. With a store, waits until everything is
+    /// in it, for at most `limit`, and says whether it is.
+    pub async fn close(self, limit: Duration) -> bool {
+        let endpoints: Vec<_> = self.devices().map(|device| device.endpoint.clone()).collect();
+        drop(self);
+        let stored = async {
+            for endpoint in &endpoints {
+                endpoint.stored_all().await;
+            }
+        };
+        tokio::time::timeout(limit, stored).await.is_ok()
+    }
 
     /// The devices.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
@@ -114,12 +127,18 @@ impl Server {
         }
         let addresses = listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
 
-        let registry = Registry::new(
-            builder.max_devices,
-            builder.max_links,
-            builder.limits,
-            std::mem::take(&mut builder.sessions.0),
-        );
+        let mut devices = std::mem::take(&mut builder.sessions.0);
+        let storage = match builder.store {
+            Some(store) => {
+                let storage = Storage::new(store);
+                devices = load(storage.clone(), builder.limits).await?;
+                Some(storage)
+            }
+            None => None,
+        };
+        let stored: Vec<_> =
+            if storage.is_some() { devices.values().map(|entry| entry.device.clone()).collect() } else { Vec::new() };
+        let registry = Registry::new(builder.max_devices, builder.max_links, builder.limits, storage.clone(), devices);
         for device in registry.all() {
             device.endpoint.resume();
         }
@@ -135,7 +154,9 @@ impl Server {
             refused: Refused::default(),
             ended: Notify::new(),
             stop: watch::Sender::new(false),
+            storage,
             config: config(builder.timeout, builder.settle, builder.pace),
+            native: native_config(builder.timeout, builder.limits),
             login_timeout: builder.login_timeout,
             keys: builder.keys,
             handshakes: Rate::new(builder.handshakes.0, builder.handshakes.1),
@@ -145,6 +166,9 @@ impl Server {
         let mut tasks = JoinSet::new();
         for (listener, kind) in listeners {
             tasks.spawn(listener::run(Arc::clone(&shared), listener, kind, shared.stop.subscribe()));
+        }
+        if let Some(callback) = &shared.on_device {
+            stored.into_iter().for_each(|device| callback(device));
         }
         tasks.spawn(expire(Arc::clone(&shared), builder.expiry, shared.stop.subscribe()));
         Ok(Server(Arc::new(Running { shared, addresses, tasks: Mutex::new(tasks) })))
@@ -252,6 +276,22 @@ impl Server {
         Sessions(shared.registry.take())
     }
 
+    /// The store, if there is one.
+    #[must_use]
+    pub fn store(&self) -> Option<&bowline_store::Store> {
+        self.0.shared.storage.as_ref().map(Storage::store)
+    }
+
+    /// Forgets a device with everything queued and stored for it; its link ends. It may log in again as
+    /// a new one. Says whether it was known.
+    pub fn forget(&self, id: &str) -> bool {
+        let device = self.0.shared.registry.remove(id);
+        if let Some(device) = &device {
+            device.endpoint.forget();
+        }
+        device.is_some()
+    }
+
     fn may_log_in(&self, id: &str) -> Result<(), DeviceError> {
         let Shared { gate, keys, .. } = &*self.0.shared;
         let known = DeviceId::new(id).is_ok() && (gate.knows(id) || keys.knows(id));
@@ -284,10 +324,40 @@ impl Drop for Running {
 }
 
 fn config(timeout: Duration, settle: Duration, (burst, interval): (u32, Duration)) -> Config {
-    use bowline_proto::time::Duration as Span;
-    let span = |duration: Duration| Span::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     let config = Config::new(Side::Server, span(timeout));
     Config { settle: span(settle), pace: Pace { burst, interval: span(interval) }, ..config }
+}
+
+/// Devices on N say how often they want to be heard; three times that is an outage.
+fn native_config(timeout: Duration, limits: Limits) -> native::Config {
+    let body = limits.line + usize::from(native::wire::DATA_OVERHEAD);
+    let body = u16::try_from(body).unwrap_or(native::wire::MAX_BODY).min(native::wire::MAX_BODY);
+    let config = native::Config::new(native::Transport::Lossless, span(timeout / 3), body);
+    let (shortest, longest) = config.keepalive_bounds;
+    native::Config { keepalive_bounds: (shortest.min(span(timeout / 3)), longest), ..config }
+}
+
+fn span(duration: Duration) -> bowline_proto::time::Duration {
+    bowline_proto::time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// The devices that an earlier process has stored.
+async fn load(storage: Storage, limits: Limits) -> Result<HashMap<Arc<str>, Entry>, StartError> {
+    let load = move || {
+        let mut devices = HashMap::new();
+        for summary in storage.store().devices()? {
+            if let Some(stored) = storage.store().load(&summary.device)? {
+                let device = Device::stored(stored, limits, &storage);
+                devices.insert(Arc::clone(&summary.device), Entry::stored(device, summary.persistent));
+            }
+        }
+        Ok(devices)
+    };
+    // Reading the disk blocks.
+    tokio::task::spawn_blocking(load)
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        .map_err(StartError::Store)
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -313,7 +383,7 @@ async fn expire(shared: Arc<Shared>, expiry: Duration, mut stop: watch::Receiver
             shared.counters.expired_devices.one();
             shared.counters.expired_messages.add(messages);
             tracing::info!(device = %device.id(), messages, "forgotten: away for longer than the expiry");
-            device.endpoint.close();
+            device.endpoint.forget();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use bowline_server::{Device, LinkState, Message, SendError};
+use bowline_server::{Delivery, Device, LinkState, Message, SendError};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -47,39 +47,50 @@ impl Printer {
 }
 
 async fn handle(app: App, device: &Device, hub: &Hub, printer: &Printer) {
-    while let Ok(message) = device.recv().await {
+    while let Ok(delivery) = device.next().await {
+        let message = delivery.message().clone();
         hub.tell(device.id(), || What::Received(Text::of(&message, message.is_qos())));
         match app {
             App::Print => {
-                if !printer.print(line(device, &message)).await {
-                    device.bury(&message, "standard output is closed");
+                if printer.print(line(device, &message)).await {
+                    delivery.done();
+                } else {
+                    delivery.bury("standard output is closed");
                 }
             }
             App::Echo => match message.header() {
                 [] | [ECHO, _, _] => {
-                    if echo(device, hub, message).await == Err(SendError::Closed) {
+                    if echo(device, hub, delivery).await == Err(SendError::Closed) {
                         return;
                     }
                 }
                 header => {
                     let reason = format!("no app takes messages with the header {header:?}");
                     tracing::warn!(device = %device.id(), "{reason}: kept as a dead letter");
-                    device.bury(&message, reason);
+                    delivery.bury(reason);
                 }
             },
         }
     }
 }
 
-/// Sends the message back as it came.
-async fn echo(device: &Device, hub: &Hub, message: Message) -> Result<(), SendError> {
+/// Sends the message back as it came: a qos one in one transaction with its leaving the inbox, so that it
+/// goes back exactly once.
+async fn echo(device: &Device, hub: &Hub, delivery: Delivery) -> Result<(), SendError> {
+    let message = delivery.message().clone();
     let qos = message.is_qos();
     let text = Text::of(&message, qos);
-    let sent = if qos { device.send(message).await } else { device.send_best_effort(message).await };
+    let sent = if qos {
+        delivery.reply(message).await
+    } else {
+        delivery.done();
+        device.send_best_effort(message).await
+    };
     match &sent {
         Ok(()) => hub.tell(device.id(), || What::Sent(text)),
         // Best effort that finds no link any more: that is what best effort means.
         Err(error) if !qos => tracing::debug!(device = %device.id(), "an echo was lost: {error}"),
+        Err(SendError::Closed) => {}
         Err(error) => tracing::warn!(device = %device.id(), "an echo could not be sent: {error}"),
     }
     sent

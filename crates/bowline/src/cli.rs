@@ -101,10 +101,16 @@ pub(crate) struct DeviceArgs {
     /// What to speak
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) dialect: DialectArg,
+    /// The line that `bowline key new` has printed, or a file with it: then everything is encrypted
+    #[arg(short, long, value_name = "LINE|FILE", env = "BOWLINE_KEY", hide_env_values = true)]
+    pub(crate) key: Option<String>,
+    /// Folder for the outbox: what was read from standard input survives this process and goes on with the next
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
     /// Silence after which the link is given up, in milliseconds; the same as the server's
     #[arg(long, default_value_t = 3000, value_name = "MS", value_parser = clap::value_parser!(u64).range(100..))]
     pub(crate) timeout_ms: u64,
-    /// User header of each message, in hexadecimal (dialect H): app, instance, app header byte
+    /// Header of each message, in hexadecimal (dialects N and H): app, instance, tag
     #[arg(long, value_name = "HEX", value_parser = parse_hex)]
     pub(crate) header: Option<Bytes>,
     /// Send without waiting for acknowledgements; what finds no link is lost
@@ -123,8 +129,10 @@ pub(crate) struct DeviceArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum DialectArg {
-    /// Headers: the library with read/write and readline/writeline (port 9999)
+    /// The native one: many messages in flight, keys, durable sessions
     #[default]
+    N,
+    /// Headers: the library with read/write and readline/writeline (port 9999)
     H,
     /// Upstream: the library with readline/write (port 8123)
     U,

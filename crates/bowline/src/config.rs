@@ -34,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) devices: Devices,
     pub(crate) security: Security,
     pub(crate) limits: LimitsSection,
+    pub(crate) store: StoreSection,
 }
 
 /// What happens to messages from devices.
@@ -83,6 +84,25 @@ pub(crate) struct Security {
     pub(crate) handshake_burst: u32,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StoreSection {
+    pub(crate) durability: Durability,
+}
+
+/// What an acknowledged message survives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Durability {
+    /// Power cuts.
+    #[default]
+    Fsync,
+    /// The end of this process.
+    Os,
+    /// Nothing.
+    Memory,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitsSection {
@@ -92,6 +112,7 @@ pub(crate) struct LimitsSection {
     pub(crate) line: usize,
     pub(crate) inbox: usize,
     pub(crate) outbox: usize,
+    pub(crate) queue_bytes: usize,
     pub(crate) best_effort: usize,
     pub(crate) dead_letters: usize,
     pub(crate) messages_per_second: u32,
@@ -110,6 +131,7 @@ impl Default for Config {
             devices: Devices::default(),
             security: Security::default(),
             limits: LimitsSection::default(),
+            store: StoreSection::default(),
         }
     }
 }
@@ -148,6 +170,7 @@ impl Default for LimitsSection {
             line: limits.line,
             inbox: limits.inbox,
             outbox: limits.outbox,
+            queue_bytes: limits.queue_bytes,
             best_effort: limits.best_effort,
             dead_letters: limits.dead_letters,
             messages_per_second: limits.messages_per_second.unwrap_or(0),
@@ -268,6 +291,24 @@ impl Config {
         self.devices.dialects.contains(&dialect)
     }
 
+    /// Opens the store; `None` if nothing is to be kept. Blocks.
+    pub(crate) fn open_store(&self) -> Result<Option<bowline_store::Store>, bowline_store::OpenError> {
+        use bowline_store::{Durability as Depth, Limits, Quota, Store};
+        let depth = match self.store.durability {
+            Durability::Fsync => Depth::Fsync,
+            Durability::Os => Depth::Os,
+            Durability::Memory => return Ok(None),
+        };
+        let limits = &self.limits;
+        // Queues are bounded in memory, and each device has one transaction on its way. What is in the
+        // store when these limits are lowered has to fit all the same.
+        let quota = Quota { count: i64::MAX as u64, bytes: i64::MAX as u64 };
+        let dead_letters = Quota { count: limits.dead_letters as u64, bytes: 1 << 20 };
+        let store =
+            Limits { inbox: quota, outbox: quota, dead_letters, queue: limits.devices + 1024, ..Limits::default() };
+        Store::open(&self.data, depth, store).map(Some)
+    }
+
     /// The server these settings describe.
     pub(crate) fn builder(&self) -> Builder {
         let limits = &self.limits;
@@ -284,6 +325,7 @@ impl Config {
             .limits(Limits {
                 inbox: limits.inbox,
                 outbox: limits.outbox,
+                queue_bytes: limits.queue_bytes,
                 best_effort: limits.best_effort,
                 dead_letters: limits.dead_letters,
                 messages_per_second: (limits.messages_per_second > 0).then_some(limits.messages_per_second),
@@ -325,11 +367,25 @@ fn nearest_field(message: &str) -> Option<String> {
 }
 
 /// Which fields are in which section, for those that are looked for in the wrong one.
-const SECTIONS: [(&str, &[&str]); 4] = [
+const SECTIONS: [(&str, &[&str]); 5] = [
     ("link", &["timeout_ms", "login_timeout_ms", "settle_ms", "pace_burst", "pace_ms", "drain_ms"]),
     ("devices", &["expected", "allow", "plain", "dialects", "expiry_s"]),
     ("security", &["open", "handshakes_per_second", "handshake_burst"]),
-    ("limits", &["links", "logins", "line", "inbox", "outbox", "best_effort", "dead_letters", "messages_per_second"]),
+    ("store", &["durability"]),
+    (
+        "limits",
+        &[
+            "links",
+            "logins",
+            "line",
+            "inbox",
+            "outbox",
+            "queue_bytes",
+            "best_effort",
+            "dead_letters",
+            "messages_per_second",
+        ],
+    ),
 ];
 
 #[cfg(test)]

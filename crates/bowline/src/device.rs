@@ -16,13 +16,22 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(args: DeviceArgs) -> anyhow::Result<ExitCode> {
     let dialect = match args.dialect {
+        DialectArg::N => Dialect::Native,
         DialectArg::H => Dialect::Headers,
         DialectArg::U => Dialect::Upstream,
         DialectArg::P => Dialect::Plain,
     };
     let fail_fast = args.fail_fast;
     let server = args.server.clone();
-    let client = Client::builder(&args.id, &args.server)
+    let mut builder = Client::builder(&args.id, &args.server);
+    if let Some(key) = &args.key {
+        builder = builder.key(&read_key(key)?)?;
+    }
+    if let Some(data) = &args.data {
+        let limits = bowline_store::Limits::default();
+        builder = builder.store(bowline_store::Store::open(data, bowline_store::Durability::Fsync, limits)?);
+    }
+    let client = builder
         .dialect(dialect)
         .timeout(Duration::from_millis(args.timeout_ms))
         .on_failure(move |attempt| {
@@ -61,6 +70,17 @@ pub(crate) async fn run(args: DeviceArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(if client.connects() == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The line itself, or the first one of the file.
+fn read_key(key: &str) -> anyhow::Result<String> {
+    if key.starts_with("bowline1:") {
+        return Ok(key.to_owned());
+    }
+    let text = std::fs::read_to_string(key).with_context(|| {
+        format!("--key: expected a line that begins with bowline1: or a file with it, and cannot read the file {key:?}")
+    })?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// Sends the lines of standard input; at its end, waits for acknowledgements and answers.

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::Printer;
 use crate::cli::ServeArgs;
-use crate::config::{App, Config, DialectName};
+use crate::config::{App, Config, DialectName, Durability};
 use crate::hub::Hub;
 use crate::{app, control, logging};
 
@@ -45,6 +45,15 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         let builder = config.builder().keys(keys.clone()).on_device(move |device| {
             tokio::spawn(app::run(app, device, hub.clone(), printer.clone()));
         });
+        let opening = {
+            let config = config.clone();
+            tokio::task::spawn_blocking(move || config.open_store()).await?
+        };
+        let store = opening.context("the server did not start")?;
+        let builder = match store {
+            Some(store) => builder.store(store),
+            None => builder,
+        };
         builder.start().await.map_err(explain)?
     };
     let control = socket.serve(server.clone(), keys.clone(), hub);
@@ -59,14 +68,20 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let left = tokio::select! {
         sessions = server.shutdown(drain) => {
             let left: usize = sessions.devices().map(|device| device.ledger()).map(|left| left.unsent + left.unread).sum();
-            sessions.close();
+            if !sessions.close(drain).await {
+                tracing::error!("the store does not take the last changes: what they say may happen again at the next start");
+            }
             left
         }
         signal = signals.next() => bail!("{signal}: stopped at once"),
     };
     control.stop();
-    if left > 0 {
-        tracing::warn!("{left} queued messages are lost with this process: queues are in memory in this version");
+    match config.store.durability {
+        _ if left == 0 => {}
+        Durability::Memory => {
+            tracing::warn!("{left} queued messages are lost with this process: store.durability is \"memory\"")
+        }
+        _ => tracing::info!("{left} queued messages wait in {}", config.data.display()),
     }
     tracing::info!("stopped");
     drop(lock);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bowline_client::{Dialect, Message, MessageError, SendError};
+use bowline_proto::wire::MessageError as LineError;
 use bowline_server::{Admission, Limits};
 use futures_util::future::{join_all, poll_immediate};
 
@@ -179,13 +180,19 @@ async fn what_the_wire_cannot_carry_is_refused_before_it_is_sent() {
         let client = client.clone();
         async move { soon(client.send(message)).await.unwrap_err() }
     };
-    assert_eq!(error(Message::new("")).await, SendError::Message(MessageError::Empty(Dialect::Upstream)));
-    assert_eq!(error(Message::new("a\nb")).await, SendError::Message(MessageError::Newline));
-    assert_eq!(error(Message::new([0xff])).await, SendError::Message(MessageError::NotUtf8));
+    assert_eq!(
+        error(Message::new("")).await,
+        SendError::Message(MessageError::Line(LineError::Empty(bowline_proto::Dialect::Upstream)))
+    );
+    assert_eq!(error(Message::new("a\nb")).await, SendError::Message(MessageError::Line(LineError::Newline)));
+    assert_eq!(error(Message::new(vec![0xff])).await, SendError::Message(MessageError::Line(LineError::NotUtf8)));
     let headed = Message::with_header(&[1], b"x");
-    assert_eq!(error(headed).await, SendError::Message(MessageError::NoHeader(Dialect::Upstream)));
+    assert_eq!(
+        error(headed).await,
+        SendError::Message(MessageError::Line(LineError::NoHeader(bowline_proto::Dialect::Upstream)))
+    );
     let long = error(Message::new("x".repeat(20_000))).await;
-    assert!(matches!(long, SendError::Message(MessageError::TooLong { .. })), "{long}");
+    assert!(matches!(long, SendError::Message(MessageError::Line(LineError::TooLong { .. }))), "{long}");
 }
 
 #[tokio::test]

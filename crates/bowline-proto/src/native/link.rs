@@ -118,6 +118,8 @@ pub enum CloseReason {
     Changed,
     /// The peer speaks no version spoken here.
     Version,
+    /// The device's key was revoked.
+    Revoked,
     /// Nothing was heard for too long, or the link did not start in time.
     Silence,
     /// The peer takes no bytes.
@@ -138,6 +140,7 @@ impl CloseReason {
             CloseReason::Storage => (6, "storing failed"),
             CloseReason::Changed => (10, "try again"),
             CloseReason::Version => (7, "version"),
+            CloseReason::Revoked => (9, "key revoked"),
             CloseReason::Silence => (11, "nothing heard"),
             CloseReason::NotReading | CloseReason::Peer(_) => return None,
         })
@@ -318,10 +321,11 @@ impl Link {
         self.begin(now);
     }
 
-    /// The driver wishes to end the link, in order.
-    pub fn close(&mut self, now: Instant) {
+    /// The driver wishes to end the link, in order and for `reason`: [`CloseReason::Done`], or
+    /// [`CloseReason::Revoked`].
+    pub fn close(&mut self, now: Instant, reason: CloseReason) {
         self.begin(now);
-        self.closes(CloseReason::Done);
+        self.closes(reason);
     }
 
     /// Gives the link up for `reason`, unless it has ended already.

@@ -15,7 +15,7 @@ impl Session {
     /// [`Session::save_with`].
     #[must_use]
     pub fn save(&self) -> [u8; SAVED_LEN] {
-        self.save_durable(self.rx.durable)
+        self.save_as(self.tx.last, self.rx.durable)
     }
 
     /// What to store in one transaction with the messages up to `ticket`. After the commit the ticket
@@ -23,12 +23,24 @@ impl Session {
     /// forgotten since: those messages are stored without.
     #[must_use]
     pub fn save_with(&self, ticket: Ticket) -> Option<[u8; SAVED_LEN]> {
-        let valid = ticket.epoch == self.epoch && ticket.seq <= self.rx.received;
-        valid.then(|| self.save_durable(self.rx.durable.max(ticket.seq)))
+        self.knows(ticket).then(|| self.save_as(self.tx.last, self.rx.durable.max(ticket.seq)))
     }
 
-    fn save_durable(&self, durable: u64) -> [u8; SAVED_LEN] {
-        let numbers = [self.epoch, self.tx.acked, self.tx.last, durable, self.rx.processed, self.tx.processed];
+    /// What to store in one transaction with messages both ways: those received up to `received`, if
+    /// that ticket is still valid as in [`Session::save_with`], and the outbox's up to seq `last`.
+    /// After the commit both are told, the outbox's end by [`Session::handle_outbox`].
+    #[must_use]
+    pub fn save_both(&self, received: Option<Ticket>, last: u64) -> [u8; SAVED_LEN] {
+        let durable = received.filter(|ticket| self.knows(*ticket)).map_or(0, Ticket::seq);
+        self.save_as(self.tx.last.max(last), self.rx.durable.max(durable))
+    }
+
+    fn knows(&self, ticket: Ticket) -> bool {
+        ticket.epoch == self.epoch && ticket.seq <= self.rx.received
+    }
+
+    fn save_as(&self, last: u64, durable: u64) -> [u8; SAVED_LEN] {
+        let numbers = [self.epoch, self.tx.acked, last, durable, self.rx.processed, self.tx.processed];
         let mut bytes = [0; SAVED_LEN];
         bytes[..4].copy_from_slice(&MAGIC);
         for (slot, number) in bytes[4..52].chunks_exact_mut(8).zip(numbers) {

@@ -54,6 +54,12 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Of a message that was stored by an earlier process.
+    #[must_use]
+    pub const fn stored(epoch: u64, seq: u64) -> Self {
+        Ticket { epoch, seq }
+    }
+
     /// The epoch the message belongs to.
     #[must_use]
     pub const fn epoch(self) -> u64 {

@@ -1,6 +1,7 @@
 //! Exactly once, in order, byte for byte.
 
-use bowline_server::{Dialect, DownReason, Limits, Message, MessageError, SendError};
+use bowline_proto::wire::MessageError as LineError;
+use bowline_server::{DownReason, Limits, Message, MessageError, SendError};
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
@@ -40,7 +41,7 @@ async fn r07_on_u_an_empty_message_is_refused_and_a_stray_ack_acknowledges_nothi
     let device = server.get("u").unwrap();
 
     let error = device.send("").await.unwrap_err();
-    assert_eq!(error, SendError::Message(MessageError::Empty(Dialect::Upstream)));
+    assert_eq!(error, SendError::Message(MessageError::Line(LineError::Empty(bowline_proto::Dialect::Upstream))));
     assert!(error.to_string().contains("empty"), "{error}");
 
     let mut sent = sending(&device, "[1]");

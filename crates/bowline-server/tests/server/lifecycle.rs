@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bowline_proto::legacy::CloseReason;
+use bowline_proto::wire::MessageError as LineError;
 use bowline_server::{
     DeviceError, Dialect, DownReason, Limits, LinkState, Message, MessageError, RecvError, SendError, StartError,
 };
@@ -178,10 +179,13 @@ async fn a_header_for_a_u_device_fails_and_blocks_nothing_behind_it() {
     board.expects("00[1]").await;
     board.sends("00").await;
     soon(behind).await.unwrap().unwrap();
-    let no_header = SendError::Message(MessageError::NoHeader(Dialect::Upstream));
+    let no_header = SendError::Message(MessageError::Line(LineError::NoHeader(bowline_proto::Dialect::Upstream)));
     assert_eq!(soon(headed).await.unwrap(), Err(no_header.clone()));
     assert!(no_header.to_string().contains("header"), "{no_header}");
-    assert_eq!(soon(empty).await.unwrap(), Err(SendError::Message(MessageError::Empty(Dialect::Upstream))));
+    assert_eq!(
+        soon(empty).await.unwrap(),
+        Err(SendError::Message(MessageError::Line(LineError::Empty(bowline_proto::Dialect::Upstream))))
+    );
     assert_eq!(device.dead_letters().len(), 1);
     assert_eq!(soon(device.send(with_header())).await, Err(no_header));
 }
@@ -213,7 +217,7 @@ async fn shutdown_drains_what_is_queued() {
     assert!(tokio::net::TcpStream::connect(server.addresses()[0]).await.is_err());
     assert_eq!(server.shutdown(DRAIN).await.devices().count(), 0);
 
-    sessions.close();
+    sessions.close(DRAIN).await;
     assert_eq!(device.recv().await, Err(RecvError::Closed));
     assert_eq!(device.send("[6]").await, Err(SendError::Closed));
 }
@@ -306,7 +310,7 @@ async fn waiting_for_a_device_ends_with_the_server() {
     let server = server().start().await.unwrap();
     let mut waiting = Box::pin(server.device("h"));
     assert!(pending(&mut waiting, millis(5)).await);
-    soon(server.shutdown(DRAIN)).await.close();
+    soon(server.shutdown(DRAIN)).await.close(DRAIN).await;
     assert!(matches!(soon(waiting).await, Err(DeviceError::Stopped)));
     assert!(matches!(soon(server.wait_all(&["a", "b"])).await, Err(DeviceError::Stopped)));
 }
@@ -371,5 +375,5 @@ async fn several_listeners_serve_the_same_devices() {
 async fn a_shutdown_may_take_as_long_as_it_takes() {
     let server = server().start().await.unwrap();
     let _board = Board::logs_in_h(&server, "a").await;
-    soon(server.shutdown(Duration::MAX)).await.close();
+    soon(server.shutdown(Duration::MAX)).await.close(DRAIN).await;
 }

@@ -126,7 +126,7 @@ async fn an_id_that_gets_a_key_loses_its_open_link() {
     let mut down = Box::pin(goes_down(&device));
     assert!(pending(&mut down, Duration::from_millis(20)).await, "the server was not told yet");
     server.reload_keys().unwrap();
-    assert_eq!(down.await, DownReason::Dropped);
+    assert_eq!(down.await, DownReason::Revoked);
     board.expects_end().await;
     bystander.sends("000001[0]").await;
     bystander.expects("00002c").await;

@@ -1,5 +1,6 @@
 //! Dialect P: bare lines.
 
+use bowline_proto::wire::MessageError as LineError;
 use bowline_server::{Admission, Dialect, Dialects, Limits, LinkState, MessageError, SendError, Server};
 
 use crate::harness::{Board, HUGE, goes_down, loopback, millis, only, receives, sending, server, soon};
@@ -27,7 +28,10 @@ async fn devices_speak_plain_lines_by_pattern() {
     board.expects("00").await;
     soon(device.send_best_effort("now")).await.unwrap();
     board.expects("now").await;
-    assert_eq!(device.send("").await, Err(SendError::Message(MessageError::Empty(Dialect::Plain))));
+    assert_eq!(
+        device.send("").await,
+        Err(SendError::Message(MessageError::Line(LineError::Empty(bowline_proto::Dialect::Plain))))
+    );
     board.expects_nothing_for(millis(10)).await;
 }
 

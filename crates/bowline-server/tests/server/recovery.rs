@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bowline_proto::legacy::CloseReason;
+use bowline_proto::wire::MessageError as LineError;
 use bowline_server::{DownReason, Limits, Message, MessageError, SendError};
 
 use crate::harness::{
@@ -35,10 +36,10 @@ async fn r24_a_message_that_cannot_be_sent_takes_no_id() {
     let mut board = Board::logs_in_h(&server, "h").await;
     let device = server.get("h").unwrap();
     let error = device.send(Message::with_header(&[0; 256], b"[0]")).await.unwrap_err();
-    assert_eq!(error, SendError::Message(MessageError::HeaderTooLong { len: 256 }));
-    assert_eq!(device.send("[0]\n[1]").await, Err(SendError::Message(MessageError::Newline)));
+    assert_eq!(error, SendError::Message(MessageError::Line(LineError::HeaderTooLong { len: 256 })));
+    assert_eq!(device.send("[0]\n[1]").await, Err(SendError::Message(MessageError::Line(LineError::Newline))));
     let not_text = device.send(Message::new(b"\xff".to_vec())).await;
-    assert_eq!(not_text, Err(SendError::Message(MessageError::NotUtf8)));
+    assert_eq!(not_text, Err(SendError::Message(MessageError::Line(LineError::NotUtf8))));
 
     let sent = sending(&device, "[1]");
     board.expects("000001[1]").await;

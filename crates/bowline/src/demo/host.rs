@@ -60,7 +60,7 @@ impl Host {
     /// Ends everything.
     pub(super) async fn stop(self) {
         self.address.send_replace(None);
-        self.server.shutdown(Duration::ZERO).await.close();
+        self.server.shutdown(Duration::ZERO).await.close(DRAIN).await;
     }
 }
 

@@ -260,7 +260,7 @@ fn a_peer_that_takes_no_bytes_is_given_up_and_gets_none() {
 #[test]
 fn both_ends_close_in_order() {
     let mut peer = up(PLENTY);
-    peer.link.close(peer.now);
+    peer.link.close(peer.now, CloseReason::Done);
     peer.drains();
     assert_eq!((peer.closed, close_code(&peer.sent())), (Some(CloseReason::Done), Some(1)));
     let mut peer = up(PLENTY);

@@ -1,0 +1,130 @@
+//! A link's bytes: read and not consumed, to be written and not written.
+
+use std::io;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::DownReason;
+
+/// Bytes read at one time. Other links get their turn in between.
+pub(crate) const READ: usize = 16 * 1024;
+
+/// Of buffers that are empty, this much is kept.
+const KEPT: usize = 4 * 1024;
+
+/// Bytes waiting to be written above which nothing more is read: who does not take our
+/// acknowledgements gets no further.
+pub(crate) const WRITE_HIGH: usize = 64 * 1024;
+
+/// Bytes that the system holds for a peer beside those on their way.
+#[cfg(target_os = "linux")]
+const NOT_SENT: u32 = 32 * 1024;
+
+/// How long a link that is shut down stays to be read to its end.
+const LINGER: std::time::Duration = std::time::Duration::from_millis(250);
+
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) stream: TcpStream,
+    /// Received and not consumed. Dies with the link.
+    pub(crate) input: Vec<u8>,
+    /// To be written, from `written` on. How far a partial write got is state: nothing that is
+    /// dropped in the middle can tear a line.
+    pub(crate) output: Vec<u8>,
+    written: usize,
+    /// Bytes written on this link and no longer in the output.
+    pub(crate) gone: u64,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: TcpStream, early: Vec<u8>) -> Self {
+        #[cfg(target_os = "linux")]
+        // Otherwise the system takes megabytes for a peer that reads slowly, and calls the socket
+        // writable only when a third of them is gone. A hint: without it only memory is lost.
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT);
+        Wire { stream, input: early, output: Vec::new(), written: 0, gone: 0 }
+    }
+
+    /// Reads what is there, at most [`READ`] bytes.
+    /// Says whether that was anything.
+    pub(crate) fn read(&mut self) -> Result<bool, DownReason> {
+        let mut scratch = [0; READ];
+        match self.stream.try_read(&mut scratch) {
+            Ok(0) => Err(DownReason::PeerClosed),
+            Ok(count) => {
+                self.input.extend_from_slice(&scratch[..count]);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(DownReason::Transport(error.kind())),
+        }
+    }
+
+    /// The front of the input is used up. Says whether something is left.
+    pub(crate) fn consume(&mut self, count: usize) -> bool {
+        self.input.drain(..count);
+        if self.input.is_empty() {
+            self.input.shrink_to(KEPT);
+        }
+        !self.input.is_empty()
+    }
+
+    /// A line or record has come in part. Boards write lines in several pieces, and with Nagle's
+    /// algorithm at work the next piece leaves only when this one is acknowledged, which the system
+    /// would delay by 40 ms.
+    pub(crate) fn hurry(&self) {
+        #[cfg(target_os = "linux")]
+        // A hint: without it the line is only later.
+        let _ = socket2::SockRef::from(&self.stream).set_tcp_quickack(true);
+    }
+
+    pub(crate) fn unwritten(&self) -> usize {
+        self.output.len() - self.written
+    }
+
+    /// The place in the stream of bytes where the output ends now.
+    pub(crate) fn end(&self) -> u64 {
+        self.gone + self.output.len() as u64
+    }
+
+    /// Writes what the socket takes. Says whether that was anything.
+    pub(crate) fn write(&mut self) -> Result<bool, DownReason> {
+        let before = self.written;
+        while self.unwritten() > 0 {
+            match self.stream.try_write(&self.output[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(DownReason::Transport(error.kind())),
+            }
+        }
+        let progress = self.written > before;
+        if progress {
+            self.output.drain(..self.written);
+            self.output.shrink_to(KEPT);
+            self.gone += self.written as u64;
+            self.written = 0;
+        }
+        Ok(progress)
+    }
+
+    /// Lets the peer read what was written before the socket goes: closing it with unread bytes in it
+    /// would throw that away.
+    pub(crate) async fn linger(&mut self) {
+        let farewell = async {
+            self.stream.shutdown().await?;
+            let mut scratch = [0; KEPT];
+            loop {
+                self.stream.readable().await?;
+                match self.stream.try_read(&mut scratch) {
+                    Ok(0) => return Ok(()),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        // Either way the link is over.
+        let _: Result<io::Result<()>, _> = tokio::time::timeout(LINGER, farewell).await;
+    }
+}

@@ -1,0 +1,277 @@
+//! When what an endpoint holds is stored, and what follows from that.
+//!
+//! One transaction of an endpoint is on its way at a time; what changes meanwhile goes into the next. A
+//! transaction is made from the queues as they are, so that one that has failed is simply made again.
+
+use std::sync::Arc;
+
+use bowline_proto::{legacy, native};
+use bowline_store::{Change, CommitError, InboxMessage, Millis, NotQueued, OutboxMessage, Seq, Transaction};
+
+use crate::endpoint::{Shared, State};
+use crate::storage::Storage;
+use crate::{Dialect, Endpoint, saved};
+
+/// Between two stored ledgers, in milliseconds: it is for people, and a crash may cost it the last moment.
+const LEDGER_EVERY: u64 = 1_000;
+
+/// What is stored, and what is on its way there.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// Something is not on its way.
+    dirty: bool,
+    /// A transaction is on its way.
+    busy: bool,
+    /// The store knows the device.
+    announced: bool,
+    /// The device was forgotten: nothing is stored any more.
+    ended: bool,
+    failures: u32,
+    /// Changes that do not follow from the queues.
+    extra: Vec<Change>,
+    inbox: u64,
+    processed: u64,
+    acked: u64,
+    /// The highest seq of a message the store was given.
+    outbox_last: u64,
+    ledger_at: Millis,
+}
+
+/// How far a transaction goes.
+#[derive(Debug)]
+struct Mark {
+    inbox: u64,
+    outbox: u64,
+    outbox_last: u64,
+    processed: u64,
+    acked: u64,
+    epoch: u64,
+    native: Option<native::Ticket>,
+    /// So many of the tickets of messages that wait to be durable.
+    tickets: usize,
+    lines: Option<legacy::Mark>,
+    extra: Vec<Change>,
+}
+
+impl Journal {
+    /// Goes on with what is stored.
+    pub(crate) fn restored(inbox: u64, processed: u64, outbox_last: u64, acked: u64) -> Self {
+        Journal { announced: true, inbox, processed, outbox_last, acked, ..Journal::default() }
+    }
+
+    /// Something is to be stored.
+    pub(crate) fn touch(&mut self) {
+        self.dirty = true;
+    }
+
+    /// Something beside the queues is to be stored.
+    pub(crate) fn push(&mut self, change: Change) {
+        self.extra.push(change);
+        self.dirty = true;
+    }
+
+    /// The store knows the device.
+    pub(crate) fn knows_device(&self) -> bool {
+        self.announced
+    }
+
+    /// Nothing is to be stored any more.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Nothing is to be stored, and nothing is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ended || !self.dirty && !self.busy
+    }
+}
+
+impl Endpoint {
+    /// Hands what has changed to the store, unless something is on its way there. Without a store, what
+    /// follows from it being stored happens now.
+    pub(crate) fn flush(&self, state: &mut State) {
+        if state.lines.wants_save() {
+            state.journal.dirty = true;
+        }
+        if !state.journal.dirty || state.journal.busy || state.journal.ended {
+            return;
+        }
+        state.journal.dirty = false;
+        let Some(storage) = &self.0.storage else {
+            state.inbox.take_taken();
+            state.outbox.take_taken();
+            state.journal.extra.clear();
+            let mark = state.mark();
+            self.committed(state, mark);
+            return;
+        };
+        let (transaction, mark) = state.transaction(&self.0);
+        state.journal.busy = true;
+        let endpoint = self.clone();
+        let queued = storage.store().commit_with(transaction, move |answer| {
+            let mut state = endpoint.lock();
+            state.journal.busy = false;
+            endpoint.answered(&mut state, mark, answer.map(drop));
+        });
+        if let Err(NotQueued::Full { .. }) = queued {
+            // The store's queue has room for every device; a burst of dead letters at most fills it.
+            state.journal.busy = false;
+            self.try_again(state, storage);
+        }
+    }
+
+    fn answered(&self, state: &mut State, mark: Mark, answer: Result<(), CommitError>) {
+        let Some(storage) = &self.0.storage else { return };
+        match answer {
+            Ok(()) => {
+                storage.succeeded();
+                state.journal.failures = 0;
+                state.journal.announced = true;
+                self.committed(state, mark);
+                self.flush(state);
+                if state.journal.is_idle() {
+                    self.0.stored.notify_waiters();
+                }
+            }
+            // Nobody is left to store for.
+            Err(CommitError::Closed) => {}
+            Err(error) => {
+                storage.failed(&error);
+                if let CommitError::UnknownDevice { .. } = error {
+                    state.journal.announced = false;
+                }
+                let later = std::mem::replace(&mut state.journal.extra, mark.extra);
+                state.journal.extra.extend(later);
+                self.try_again(state, storage);
+            }
+        }
+    }
+
+    fn try_again(&self, state: &mut State, storage: &Storage) {
+        state.journal.failures = state.journal.failures.saturating_add(1);
+        // Until then nothing is tried, whatever happens.
+        state.journal.busy = true;
+        let pause = Storage::pause(state.journal.failures);
+        let weak = Arc::downgrade(&self.0);
+        storage.runtime().spawn(async move {
+            tokio::time::sleep(pause).await;
+            if let Some(endpoint) = weak.upgrade().map(Endpoint) {
+                let mut state = endpoint.lock();
+                state.journal.busy = false;
+                state.journal.dirty = true;
+                endpoint.flush(&mut state);
+            }
+        });
+    }
+
+    /// Everything up to `mark` is durable: it may be handed out, acknowledged, and sent.
+    fn committed(&self, state: &mut State, mark: Mark) {
+        let journal = &mut state.journal;
+        (journal.inbox, journal.processed, journal.acked) = (mark.inbox, mark.processed, mark.acked);
+        journal.outbox_last = mark.outbox_last;
+        if state.inbox.handle_durable(mark.inbox) {
+            self.notify_arrival();
+        }
+        let by_lines = state.link.as_ref().is_some_and(|link| link.dialect != Dialect::Native);
+        for ticket in state.waiting.drain(..mark.tickets.min(state.waiting.len())) {
+            if by_lines {
+                state.tickets.push(ticket);
+            } else {
+                // No link: the acknowledgement goes out when the message comes again.
+                let _ = state.lines.accepted(ticket);
+            }
+        }
+        if let Some(mark) = mark.lines {
+            state.lines.handle_saved(mark);
+        }
+        if let Some(ticket) = mark.native {
+            state.native.handle_persisted(ticket);
+        }
+        state.outbox.handle_stored(mark.outbox);
+        state.native.handle_outbox(mark.outbox.saturating_sub(state.bases.tx));
+        state.native.handle_epoch_stored(mark.epoch);
+        state.kick();
+    }
+}
+
+impl State {
+    fn mark(&mut self) -> Mark {
+        Mark {
+            inbox: self.inbox.last(),
+            outbox: self.outbox.last(),
+            outbox_last: self.journal.outbox_last,
+            processed: self.inbox.processed(),
+            acked: self.outbox.acked(),
+            epoch: self.native.epoch(),
+            native: self.received,
+            tickets: self.waiting.len(),
+            lines: None,
+            extra: Vec::new(),
+        }
+    }
+
+    /// Everything that is not stored.
+    fn transaction(&mut self, shared: &Shared) -> (Transaction, Mark) {
+        let mut mark = self.mark();
+        let device = &shared.device;
+        let now = Storage::now();
+        let mut changes = Vec::with_capacity(8);
+        if !self.journal.announced {
+            changes.push(Change::device(Arc::clone(device), shared.is_persistent(), now));
+        }
+        changes.extend(self.inbox.behind(self.journal.inbox).map(|message| Change::Receive {
+            device: Arc::clone(device),
+            message: InboxMessage {
+                seq: Seq(message.seq().unwrap_or(0)),
+                epoch: message.epoch(),
+                qos: message.is_qos(),
+                received_at: now,
+                header: message.header_bytes(),
+                payload: message.payload_bytes(),
+            },
+        }));
+        let clock = shared.clock.now();
+        for entry in self.outbox.behind(self.outbox.stored) {
+            mark.outbox_last = entry.seq;
+            let left = entry.expires.map(|at| at.since(clock).as_micros() / 1_000);
+            changes.push(Change::Send {
+                device: Arc::clone(device),
+                message: OutboxMessage {
+                    seq: Seq(entry.seq),
+                    policy: entry.policy.code(),
+                    created_at: now,
+                    expires_at: left.map(|left| Millis(now.0.saturating_add(left))),
+                    header: entry.message.header_bytes(),
+                    payload: entry.message.payload_bytes(),
+                },
+            });
+        }
+        for seq in self.outbox.take_taken().into_iter().filter(|seq| *seq <= self.outbox.stored) {
+            self.journal.extra.push(Change::TakeSent { device: Arc::clone(device), seq: Seq(seq) });
+        }
+        for seq in self.inbox.take_taken() {
+            self.journal.extra.push(Change::TakeReceived { device: Arc::clone(device), seq: Seq(seq) });
+        }
+        mark.extra = std::mem::take(&mut self.journal.extra);
+        changes.extend(mark.extra.iter().cloned());
+        if mark.processed > self.journal.processed {
+            changes.push(Change::Processed { device: Arc::clone(device), through: Seq(mark.processed) });
+        }
+        // Holes behind the last message are not in the store.
+        let through = mark.acked.min(mark.outbox_last);
+        if through > self.journal.acked {
+            changes.push(Change::Acked { device: Arc::clone(device), through: Seq(through) });
+        }
+        let native = self.native.save_both(mark.native, mark.outbox.saturating_sub(self.bases.tx));
+        let lines = self.lines.dialect().map(|_| self.lines.save_with(&self.waiting));
+        mark.lines = lines.as_ref().map(legacy::Saved::mark);
+        let state = saved::write(self.dialect, self.bases, &native, lines.as_ref());
+        changes.push(Change::Session { device: Arc::clone(device), format: saved::FORMAT, state });
+        if now.0.abs_diff(self.journal.ledger_at.0) >= LEDGER_EVERY || self.outbox.closed {
+            self.journal.ledger_at = now;
+            let counters = self.all_totals().to_bytes();
+            changes.push(Change::Ledger { device: Arc::clone(device), counters });
+        }
+        (changes.into(), mark)
+    }
+}

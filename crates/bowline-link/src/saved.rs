@@ -1,0 +1,73 @@
+//! What an endpoint's sessions are in the store.
+
+use bowline_proto::{Side, legacy, native};
+
+use crate::Dialect;
+
+/// The store's number for this format.
+pub(crate) const FORMAT: u32 = 1;
+
+/// Where the seqs of dialect N's epoch are among those of the queues, which rise for ever: behind
+/// these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Bases {
+    pub(crate) tx: u64,
+    pub(crate) rx: u64,
+}
+
+/// Bytes before the engines' own: dialect, bases.
+const FIXED: usize = 1 + 8 + 8;
+
+/// Writes them one after the other: dialect, bases, the native session, and the line dialects' if one was spoken.
+pub(crate) fn write(
+    dialect: Option<Dialect>,
+    bases: Bases,
+    native: &[u8; native::SAVED_LEN],
+    lines: Option<&legacy::Saved>,
+) -> Vec<u8> {
+    let lines = lines.map_or(&[][..], legacy::Saved::as_bytes);
+    let mut bytes = Vec::with_capacity(FIXED + native.len() + lines.len());
+    bytes.push(match dialect {
+        None => 0,
+        Some(dialect) => dialect.letter() as u8,
+    });
+    bytes.extend(bases.tx.to_be_bytes());
+    bytes.extend(bases.rx.to_be_bytes());
+    bytes.extend(native);
+    bytes.extend(lines);
+    bytes
+}
+
+/// Both sessions as they were stored.
+pub(crate) struct Sessions {
+    pub(crate) dialect: Option<Dialect>,
+    pub(crate) bases: Bases,
+    pub(crate) native: native::Session,
+    pub(crate) lines: Option<legacy::Session>,
+}
+
+/// Reads what [`write`] has written. Says what is wrong.
+pub(crate) fn read(side: Side, format: u32, bytes: &[u8]) -> Result<Sessions, String> {
+    if format != FORMAT {
+        return Err(format!("it has format {format}, and this version reads {FORMAT}: use the version that wrote it"));
+    }
+    let short = || format!("it has {} bytes, which is too few", bytes.len());
+    let (&[dialect], rest) = bytes.split_first_chunk().ok_or_else(short)?;
+    let (tx, rest) = rest.split_first_chunk().ok_or_else(short)?;
+    let (rx, rest) = rest.split_first_chunk().ok_or_else(short)?;
+    let (native, lines) = rest.split_first_chunk::<{ native::SAVED_LEN }>().ok_or_else(short)?;
+    let dialect = match dialect {
+        0 => None,
+        b'H' => Some(Dialect::Headers),
+        b'U' => Some(Dialect::Upstream),
+        b'P' => Some(Dialect::Plain),
+        b'N' => Some(Dialect::Native),
+        other => return Err(format!("it is of a dialect {:?}, which this version does not know", other as char)),
+    };
+    let native = native::Session::restore(side, native).map_err(|error| error.to_string())?;
+    let lines = match lines {
+        [] => None,
+        lines => Some(legacy::Session::restore(side, lines).map_err(|error| error.to_string())?),
+    };
+    Ok(Sessions { dialect, bases: Bases { tx: u64::from_be_bytes(*tx), rx: u64::from_be_bytes(*rx) }, native, lines })
+}
