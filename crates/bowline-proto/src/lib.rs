@@ -8,7 +8,7 @@
 //!   them, and representations that emit into the caller's buffer.
 //! - [`legacy`]: the engine for a legacy link. [`legacy::Session`] is what survives a link,
 //!   [`legacy::Link`] is one transport connection's life.
-//! - [`native`]: the engine of the native dialect. Server and client do not speak it yet.
+//! - [`native`]: the engine of the native dialect, both sides.
 //! - [`time`]: monotonic microseconds.
 //!
 //! The formats are specified in `docs/protocol.md`; comments cite its sections as `§2.3`.

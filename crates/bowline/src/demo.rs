@@ -96,9 +96,9 @@ Both sides keep sending numbered messages while the network cuts links, leaves
 them half-open, stalls and delays them, and the server is restarted once. Then
 it heals, and each message must have arrived exactly once and in order.
 
-The restart hands the sessions over in memory. For a server that is killed
-(kill -9, a power cut) they would have to be on disk: that takes the durable
-store, which is not in this version."
+A third of the devices speaks the native dialect, the others those of the two
+MicroPython libraries. The demo keeps everything in memory; `bowline serve`
+keeps it on disk, where it outlives kill -9 and power cuts too."
     ));
 }
 
@@ -222,8 +222,8 @@ impl Demo {
         let ends = self.boards.iter().filter_map(|board| self.host.ledger(&board.id));
         let mut effort = Effort::default();
         for ledger in ends.chain(self.clients.iter().map(Client::ledger)) {
-            effort.resent += ledger.session.resent;
-            effort.duplicates_refused += ledger.session.duplicates;
+            effort.resent += ledger.totals.resent;
+            effort.duplicates_refused += ledger.totals.duplicates;
         }
         let DemoArgs { seconds, devices, .. } = self.args;
         let replay = format!("bowline demo --seed {} --devices {devices} --seconds {seconds}", self.seed);

@@ -76,7 +76,7 @@ impl Board {
             0 => name.to_owned(),
             round => format!("{name}-{}", round + 1),
         };
-        let dialect = if number.is_multiple_of(2) { Dialect::Headers } else { Dialect::Upstream };
+        let dialect = [Dialect::Native, Dialect::Headers, Dialect::Upstream][number % 3];
         Board { id, dialect, state: Mutex::default() }
     }
 
