@@ -263,7 +263,9 @@ impl State {
             changes.push(Change::Acked { device: Arc::clone(device), through: Seq(through) });
         }
         let native = self.native.save_both(mark.native, mark.outbox.saturating_sub(self.bases.tx));
-        let lines = self.lines.dialect().map(|_| self.lines.save_with(&self.waiting));
+        // The link has not given back yet what an earlier transaction has stored: it is remembered all the same.
+        let tickets = || self.tickets.iter().chain(&self.waiting);
+        let lines = self.lines.dialect().map(|_| self.lines.save_with(tickets()));
         mark.lines = lines.as_ref().map(legacy::Saved::mark);
         let state = saved::write(self.dialect, self.bases, &native, lines.as_ref());
         changes.push(Change::Session { device: Arc::clone(device), format: saved::FORMAT, state });
@@ -275,3 +277,6 @@ impl State {
         (changes.into(), mark)
     }
 }
+
+#[cfg(test)]
+mod tests;
