@@ -125,8 +125,7 @@ impl<'a> Driver<'a> {
         self.adopted = true;
         let next = Current { number: self.number, dialect: self.dialect, kick: Arc::clone(&self.kick), end: None };
         if state.dialect != Some(self.dialect) {
-            state.dialect = Some(self.dialect);
-            state.journal.touch();
+            state.speaks(self.dialect);
         }
         if let Some(old) = state.link.replace(next) {
             // It finds itself replaced, and best-effort messages for it go nowhere.

@@ -639,12 +639,9 @@ impl State {
         self.totals = Totals::from_bytes(&stored.ledger);
         let has_epoch = self.native.epoch() != 0;
 
-        let (mut last, processed) = (stored.inbox_last.0, stored.inbox_cursor.0);
-        if has_epoch {
-            // Gaps are not in the queue.
-            last = last.max(self.bases.rx + self.native.durable());
-        }
-        self.inbox.start_behind(last, processed);
+        let processed = stored.inbox_cursor.0;
+        // A gap behind the last message is not in the queue: the next message tells of it.
+        self.inbox.start_behind(stored.inbox_last.0.max(self.bases.rx), processed);
         let (epoch, base) = (self.native.epoch(), self.bases.rx);
         for message in stored.inbox {
             let seq = message.seq.0;
@@ -679,6 +676,18 @@ impl State {
         self.native.handle_outbox(outbox_last.saturating_sub(self.bases.tx));
         self.journal = Journal::restored(stored.inbox_last.0, processed, stored.outbox_last.0, acked);
         problem
+    }
+
+    /// The peer has changed its dialect: it is another program.
+    pub(crate) fn speaks(&mut self, dialect: Dialect) {
+        if dialect == Dialect::Native {
+            // What N delivers now, the lines' session knows nothing of.
+            self.lines.handle_other_program();
+        } else {
+            self.outbox.forget_handled();
+        }
+        self.dialect = Some(dialect);
+        self.journal.touch();
     }
 
     /// A new epoch of N begins: what was not acknowledged is numbered anew.
