@@ -240,6 +240,7 @@ impl Endpoint {
 
     /// The application has handled something.
     pub(crate) fn handled(&self, state: &mut State) {
+        state.totals.processed += state.inbox.take_handled();
         if let Some(ticket) = state.inbox.native_processed() {
             state.native.handle_processed(ticket);
             if state.inbox.is_empty() {
@@ -390,6 +391,7 @@ impl Endpoint {
         }
         // What was handed out is handled: this is no crash.
         state.inbox.handled_until_next();
+        state.totals.processed += state.inbox.take_handled();
         state.outbox.close(self.0.storage.is_some());
         state.journal.touch();
         self.flush(&mut state);

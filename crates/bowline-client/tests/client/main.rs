@@ -1,6 +1,9 @@
 //! The client over real sockets: against a scripted server that does what it should not, and against ours.
 
 mod cancel;
+mod durable;
 mod harness;
 mod links;
+mod native;
 mod sending;
+mod world;
