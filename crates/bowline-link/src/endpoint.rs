@@ -86,8 +86,6 @@ pub(crate) struct Current {
     pub(crate) dialect: Dialect,
     /// Wakes the task that drives it.
     pub(crate) kick: Arc<Notify>,
-    /// It is to end.
-    pub(crate) end: Option<DownReason>,
 }
 
 /// When the link was lost.
@@ -371,15 +369,6 @@ impl Endpoint {
             state.journal.push(Change::Device { device, persistent, seen: Storage::now() });
             self.flush(&mut state);
         }
-    }
-
-    /// Ends the link there is, for `reason`; the next one is welcome.
-    pub fn disconnect(&self, reason: DownReason) {
-        let mut state = self.lock();
-        if let Some(link) = &mut state.link {
-            link.end = Some(reason);
-        }
-        state.kick();
     }
 
     /// Ends the conversation: the link is dropped, senders and receivers get an error. What was

@@ -267,8 +267,7 @@ async fn an_id_that_changes_its_dialect_loses_and_doubles_nothing() {
         assert_eq!(takes_here(world.client(), 3).await, numbers(next - 3..next), "{dialect}");
         eventually(|| world.client().ledger().unsent + world.device().ledger().unsent == 0).await;
         world.client_stops().await;
-        world.server_crashes();
-        world.server_starts().await;
+        world.server_restarts().await;
     }
     assert!(world.device().recv().now_or_never().is_none());
 }

@@ -5,5 +5,6 @@ mod durable;
 mod harness;
 mod links;
 mod native;
+mod random;
 mod sending;
 mod world;

@@ -226,8 +226,7 @@ async fn a_revoked_key_ends_the_link_with_code_9_and_the_device_waits_long() {
         .start()
         .unwrap();
     soon(client.connected()).await.unwrap();
-    let mut watch = client.watch();
-    let device = world.device();
+    let (mut watch, device) = (client.watch(), world.device());
     world.keys.revoke(ID, None).unwrap();
     let status = soon(watch.changed()).await.unwrap();
     let down = tokio::time::Instant::now();

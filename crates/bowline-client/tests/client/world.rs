@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bowline_client::{Builder, Client, Dialect};
-use bowline_server::{Admission, Date, Device, Keys, Server};
+use bowline_server::{Date, Device, Keys, Server};
 use bowline_store::{Durability, OpenError, Store};
 use bowline_store_vfs::Folder;
 use futures_util::FutureExt;
@@ -67,7 +67,6 @@ impl World {
         let server = Server::builder()
             .listen("127.0.0.1:0".parse().unwrap())
             .keys(self.keys.clone())
-            .admission(Admission { open: vec![], ..Admission::open() })
             .timeout(Duration::from_secs(10))
             .settle(Duration::ZERO)
             .pace(1, Duration::ZERO)
