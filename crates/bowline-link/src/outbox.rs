@@ -473,6 +473,7 @@ impl Outbox {
         let entry = self.entries.get_mut(at).filter(|entry| entry.seq == seq)?;
         let message = entry.message()?.clone();
         let orphan = matches!(entry.caller, Caller::Gone);
+        self.dropped += u64::from(reason == DropReason::Expired);
         self.drop_for(at, reason, error);
         self.admit();
         orphan.then_some(message)

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod durable;
+mod gaps;
 mod harness;
 mod links;
 mod native;

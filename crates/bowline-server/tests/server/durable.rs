@@ -101,8 +101,9 @@ async fn r10_r21_on_h_a_message_in_flight_goes_out_after_a_crash_under_its_id() 
     let mut board = Board::logs_in_h(&server, "h").await;
     board.expects("010001[1]").await;
     board.sends("01002c").await;
-    board.expects("020001[2]").await;
-    board.sends("02002c").await;
+    // Ids that best effort may have taken before the crash are left out (§6.2).
+    let lines = board.acknowledges_h(1).await;
+    assert!(lines[0].ends_with("0001[2]"), "{lines:?}");
     let device = server.get("h").unwrap();
     eventually(|| device.ledger().unsent == 0).await;
 }
@@ -158,24 +159,24 @@ async fn nothing_is_acked_while_the_disk_fails_and_everything_when_it_works_agai
 #[tokio::test]
 async fn lines_that_are_none_cost_no_memory_while_the_disk_fails() {
     let folder = Folder::new();
-    let builder = crate::harness::server().listen_plain(crate::harness::loopback());
-    let server = with_store(builder, folder.path()).await;
+    let server = starts(&folder).await;
     let mut board = Board::logs_in_h(&server, "h").await;
     board.sends("000001[0]").await;
     board.expects("00002c").await;
     folder.breaks();
-    for _ in 0..1000 {
-        board.sends("this is no line of H").await;
-    }
     let device = server.get("h").unwrap();
-    eventually(|| device.ledger().dead_letters >= 64).await;
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
+    for link in 1..=10 {
+        let mut board = Board::logs_in_h(&server, "h").await;
+        for _ in 0..15 {
+            board.sends("this is no line of H").await;
+        }
+        eventually(|| device.ledger().dead_letters >= (15 * link).min(60)).await;
     }
-    assert!(device.ledger().dead_letters < 200, "{}", device.ledger().dead_letters);
+    assert!(device.ledger().dead_letters < 70, "{}", device.ledger().dead_letters);
     folder.heals();
-    eventually(|| device.ledger().dead_letters == 1000).await;
-    assert!(device.status().is_up());
+    let mut board = Board::logs_in_h(&server, "h").await;
+    board.sends("010001[1]").await;
+    board.expects("01002c").await;
 }
 
 #[tokio::test]
