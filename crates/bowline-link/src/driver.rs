@@ -49,7 +49,13 @@ impl Endpoint {
     /// which ends as replaced: on lines and on a device at once, on a native server when the device
     /// has started it. Dropping the future ends the link; nothing accepted is lost by it.
     pub async fn drive(&self, drive: Drive) -> DownReason {
-        Driver::open(self, drive).run().await
+        self.drive_until(drive, std::future::pending()).await
+    }
+
+    /// As [`Endpoint::drive`], but ends this link, and no other, for the reason that `end` gives. On N the
+    /// peer is told.
+    pub async fn drive_until(&self, drive: Drive, end: impl Future<Output = DownReason>) -> DownReason {
+        Driver::open(self, drive).run(end).await
     }
 }
 
@@ -71,6 +77,8 @@ struct Driver<'a> {
     adopted: bool,
     /// The status says "up".
     announced: bool,
+    /// It is to end.
+    end: Option<DownReason>,
     /// Why the link ended, once it has.
     ended: Option<DownReason>,
 }
@@ -111,6 +119,7 @@ impl<'a> Driver<'a> {
             pause: Pause::No,
             adopted: false,
             announced: false,
+            end: None,
             ended: None,
         };
         if driver.speaker.has_session(&state) {
@@ -123,10 +132,9 @@ impl<'a> Driver<'a> {
     /// The endpoint's session is this link's from now on.
     fn adopt(&mut self, state: &mut State) {
         self.adopted = true;
-        let next = Current { number: self.number, dialect: self.dialect, kick: Arc::clone(&self.kick), end: None };
+        let next = Current { number: self.number, dialect: self.dialect, kick: Arc::clone(&self.kick) };
         if state.dialect != Some(self.dialect) {
-            state.dialect = Some(self.dialect);
-            state.journal.touch();
+            state.speaks(self.dialect);
         }
         if let Some(old) = state.link.replace(next) {
             // It finds itself replaced, and best-effort messages for it go nowhere.
@@ -136,8 +144,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    async fn run(&mut self) -> DownReason {
-        let reason = self.pump().await;
+    async fn run(&mut self, end: impl Future<Output = DownReason>) -> DownReason {
+        let reason = self.pump(end).await;
         self.ended = Some(reason);
         if matches!(reason, DownReason::Shutdown | DownReason::Native(_) | DownReason::Revoked) {
             self.wire.linger().await;
@@ -145,7 +153,14 @@ impl<'a> Driver<'a> {
         reason
     }
 
-    async fn pump(&mut self) -> DownReason {
+    async fn pump(&mut self, end: impl Future<Output = DownReason>) -> DownReason {
+        tokio::pin!(end);
+        // Before anything is read.
+        tokio::select! {
+            biased;
+            reason = &mut end => self.end = Some(reason),
+            () = std::future::ready(()) => {}
+        }
         let clock = self.endpoint.clock();
         let mut alarm = Box::pin(tokio::time::sleep_until(clock.at(clock.now())));
         loop {
@@ -173,6 +188,10 @@ impl<'a> Driver<'a> {
                 ready = socket => ready,
                 () = self.kick.notified() => continue,
                 () = &mut alarm => continue,
+                reason = &mut end, if self.end.is_none() => {
+                    self.end = Some(reason);
+                    continue;
+                }
             };
             let result = match ready {
                 Ok(ready) if ready.is_readable() && self.pause == Pause::No => self.wire.read(),
@@ -194,15 +213,13 @@ impl<'a> Driver<'a> {
         if state.outbox.closed {
             return Err(DownReason::Shutdown);
         }
-        let mut end = None;
-        match &mut state.link {
-            Some(link) if link.number == self.number => end = link.end.take(),
-            // The native engine knows by itself, and tells the peer.
-            _ if self.adopted && self.dialect != Dialect::Native => return Err(lines::Speaker::replaced()),
-            _ => {}
+        let is_current = state.link.as_ref().is_some_and(|link| link.number == self.number);
+        // The native engine knows by itself, and tells the peer.
+        if self.adopted && !is_current && self.dialect != Dialect::Native {
+            return Err(lines::Speaker::replaced());
         }
         self.speaker.handle_time(now, std::mem::take(&mut self.heard));
-        if let Some(reason) = end {
+        if let Some(reason) = self.end {
             self.speaker.end(now, reason)?;
         }
         self.speaker.settle(state, now);
@@ -222,7 +239,7 @@ impl<'a> Driver<'a> {
                         // The last words, if the socket takes them.
                         let _ = self.wire.write();
                         endpoint.flush(state);
-                        return Err(if end == Some(DownReason::Revoked) { DownReason::Revoked } else { reason });
+                        return Err(if self.end == Some(DownReason::Revoked) { DownReason::Revoked } else { reason });
                     }
                 };
                 // A socket does not block. Under the lock, so that a taken-over link writes nothing more.

@@ -86,8 +86,6 @@ pub(crate) struct Current {
     pub(crate) dialect: Dialect,
     /// Wakes the task that drives it.
     pub(crate) kick: Arc<Notify>,
-    /// It is to end.
-    pub(crate) end: Option<DownReason>,
 }
 
 /// When the link was lost.
@@ -240,6 +238,7 @@ impl Endpoint {
 
     /// The application has handled something.
     pub(crate) fn handled(&self, state: &mut State) {
+        state.totals.processed += state.inbox.take_handled();
         if let Some(ticket) = state.inbox.native_processed() {
             state.native.handle_processed(ticket);
             if state.inbox.is_empty() {
@@ -372,15 +371,6 @@ impl Endpoint {
         }
     }
 
-    /// Ends the link there is, for `reason`; the next one is welcome.
-    pub fn disconnect(&self, reason: DownReason) {
-        let mut state = self.lock();
-        if let Some(link) = &mut state.link {
-            link.end = Some(reason);
-        }
-        state.kick();
-    }
-
     /// Ends the conversation: the link is dropped, senders and receivers get an error. What was
     /// received before can still be taken. With a store, what was accepted for sending stays there.
     pub fn close(&self) {
@@ -390,6 +380,7 @@ impl Endpoint {
         }
         // What was handed out is handled: this is no crash.
         state.inbox.handled_until_next();
+        state.totals.processed += state.inbox.take_handled();
         state.outbox.close(self.0.storage.is_some());
         state.journal.touch();
         self.flush(&mut state);
@@ -639,12 +630,9 @@ impl State {
         self.totals = Totals::from_bytes(&stored.ledger);
         let has_epoch = self.native.epoch() != 0;
 
-        let (mut last, processed) = (stored.inbox_last.0, stored.inbox_cursor.0);
-        if has_epoch {
-            // Gaps are not in the queue.
-            last = last.max(self.bases.rx + self.native.durable());
-        }
-        self.inbox.start_behind(last, processed);
+        let processed = stored.inbox_cursor.0;
+        // A gap behind the last message is not in the queue: the next message tells of it.
+        self.inbox.start_behind(stored.inbox_last.0.max(self.bases.rx), processed);
         let (epoch, base) = (self.native.epoch(), self.bases.rx);
         for message in stored.inbox {
             let seq = message.seq.0;
@@ -679,6 +667,18 @@ impl State {
         self.native.handle_outbox(outbox_last.saturating_sub(self.bases.tx));
         self.journal = Journal::restored(stored.inbox_last.0, processed, stored.outbox_last.0, acked);
         problem
+    }
+
+    /// The peer has changed its dialect: it is another program.
+    pub(crate) fn speaks(&mut self, dialect: Dialect) {
+        if dialect == Dialect::Native {
+            // What N delivers now, the lines' session knows nothing of.
+            self.lines.handle_other_program();
+        } else {
+            self.outbox.forget_handled();
+        }
+        self.dialect = Some(dialect);
+        self.journal.touch();
     }
 
     /// A new epoch of N begins: what was not acknowledged is numbered anew.

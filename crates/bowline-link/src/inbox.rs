@@ -48,6 +48,8 @@ pub(crate) struct Inbox {
     native_processed: Option<native::Ticket>,
     /// Handled before others that came earlier, for the store to drop.
     taken: Vec<u64>,
+    /// Messages handled since somebody asked.
+    handled: u64,
     dead: VecDeque<DeadLetter>,
     dead_capacity: usize,
     dead_bytes: usize,
@@ -100,6 +102,7 @@ impl Inbox {
             processed: 0,
             native_processed: None,
             taken: Vec::new(),
+            handled: 0,
             dead: VecDeque::new(),
             dead_capacity: dead_capacity.max(1),
             dead_bytes: 0,
@@ -221,6 +224,11 @@ impl Inbox {
         std::mem::take(&mut self.taken)
     }
 
+    /// Messages handled since the last call.
+    pub(crate) fn take_handled(&mut self) -> u64 {
+        std::mem::take(&mut self.handled)
+    }
+
     // For the application.
 
     /// Whether there is something to hand out.
@@ -255,7 +263,7 @@ impl Inbox {
     /// The application has handled the message with this seq.
     pub(crate) fn handled(&mut self, seq: u64) {
         let Ok(at) = self.out.binary_search_by_key(&seq, |out| out.seq) else { return };
-        self.out[at].handled = true;
+        self.handled += u64::from(!std::mem::replace(&mut self.out[at].handled, true));
         // One that was put back is not handled.
         let waiting = self.messages.iter().find(|item| item.seq > 0).map_or(u64::MAX, |item| item.seq);
         if at > 0 || seq > waiting {

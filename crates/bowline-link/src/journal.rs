@@ -15,6 +15,9 @@ use crate::{Dialect, Endpoint, saved};
 /// Between two stored ledgers, in milliseconds: it is for people, and a crash may cost it the last moment.
 const LEDGER_EVERY: u64 = 1_000;
 
+/// Changes beside the queues that may wait before links of lines stop reading.
+const EXTRA: usize = 64;
+
 /// What is stored, and what is on its way there.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
@@ -66,8 +69,17 @@ impl Journal {
 
     /// Something beside the queues is to be stored.
     pub(crate) fn push(&mut self, change: Change) {
+        if matches!(change, Change::Device { .. }) {
+            // The last word counts, however often a link comes up while the store does not work.
+            self.extra.retain(|earlier| !matches!(earlier, Change::Device { .. }));
+        }
         self.extra.push(change);
         self.dirty = true;
+    }
+
+    /// The store does not keep up with what comes beside the queues: nothing that adds to it may be read.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.extra.len() >= EXTRA
     }
 
     /// The store knows the device.
@@ -217,6 +229,8 @@ impl State {
         let now = Storage::now();
         let mut changes = Vec::with_capacity(8);
         if !self.journal.announced {
+            // Forgetting an earlier device of this id may have failed.
+            changes.push(Change::Forget { device: Arc::clone(device) });
             changes.push(Change::device(Arc::clone(device), shared.is_persistent(), now));
         }
         changes.extend(self.inbox.behind(self.journal.inbox).map(|message| Change::Receive {
@@ -246,6 +260,7 @@ impl State {
                 },
             });
         }
+        self.outbox.handle_offered(mark.outbox_last);
         for seq in self.outbox.take_taken().into_iter().filter(|seq| *seq <= self.outbox.stored) {
             self.journal.extra.push(Change::TakeSent { device: Arc::clone(device), seq: Seq(seq) });
         }

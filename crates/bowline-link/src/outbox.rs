@@ -36,6 +36,8 @@ pub(crate) struct Outbox {
     last: u64,
     /// Everything up to here is stored. Nothing behind it is sent.
     pub(crate) stored: u64,
+    /// The store was given messages up to here.
+    offered: u64,
     /// Everything up to here has arrived and is gone.
     acked: u64,
     /// Stored messages that were dropped, for the store to drop too.
@@ -142,6 +144,7 @@ impl Outbox {
             capacity_bytes,
             last: 0,
             stored: 0,
+            offered: 0,
             acked: 0,
             taken: Vec::new(),
             best_effort: VecDeque::new(),
@@ -158,7 +161,7 @@ impl Outbox {
 
     /// Goes on behind `acked`; what was stored behind it comes by [`Outbox::restore`].
     pub(crate) fn start_behind(&mut self, acked: u64) {
-        (self.acked, self.last, self.stored) = (acked, acked, acked);
+        (self.acked, self.last, self.stored, self.offered) = (acked, acked, acked, acked);
     }
 
     /// Puts back a stored message. Seqs left out before it were dropped.
@@ -192,7 +195,7 @@ impl Outbox {
     }
 
     fn put_back(&mut self, entry: Entry) {
-        (self.last, self.stored) = (entry.seq, entry.seq);
+        (self.last, self.stored, self.offered) = (entry.seq, entry.seq, entry.seq);
         self.entries.push_back(entry);
         self.numbered += 1;
     }
@@ -299,6 +302,11 @@ impl Outbox {
     /// Stored messages dropped since the last call.
     pub(crate) fn take_taken(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.taken)
+    }
+
+    /// The store is given messages up to `seq`.
+    pub(crate) fn handle_offered(&mut self, seq: u64) {
+        self.offered = self.offered.max(seq);
     }
 
     /// Everything up to `seq` is stored.
@@ -465,6 +473,7 @@ impl Outbox {
         let entry = self.entries.get_mut(at).filter(|entry| entry.seq == seq)?;
         let message = entry.message()?.clone();
         let orphan = matches!(entry.caller, Caller::Gone);
+        self.dropped += u64::from(reason == DropReason::Expired);
         self.drop_for(at, reason, error);
         self.admit();
         orphan.then_some(message)
@@ -520,7 +529,10 @@ impl Outbox {
         if let Content::Message(message) = std::mem::replace(&mut entry.content, hole) {
             self.live -= 1;
             self.live_bytes -= message.size();
-            self.taken.push(seq);
+            // What the store was never given, it need not drop.
+            if seq <= self.offered {
+                self.taken.push(seq);
+            }
         }
         // Neighbours become one, so that a stream of which only the latest counts takes no memory
         // however long the peer is away.
@@ -682,6 +694,8 @@ impl Outbox {
                 if let Some(entry) = self.find(ticket) {
                     entry.caller = Caller::Gone;
                 }
+                // Kept only for its caller.
+                self.handled.retain(|entry| entry.ticket != ticket);
             }
             None => {}
         }

@@ -1,7 +1,6 @@
 //! What links of all dialects have in common, from admission to their end.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bowline_link::{DownReason, Drive, LinkState};
 
@@ -10,9 +9,6 @@ use crate::keys::Proof;
 use crate::login::Refusal;
 use crate::registry::Attachment;
 use crate::server::Shared;
-
-/// How long a link whose key was revoked may take to say so.
-const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Finds a device that may come in, or makes it, and says so to whoever is to know.
 pub(crate) fn attach(
@@ -56,24 +52,20 @@ pub(crate) fn attach(
 /// Drives a link until it ends by itself, or until keys change such that what let it in does so no more.
 pub(crate) async fn drive(shared: &Shared, device: &Device, proof: &Proof, drive: Drive) -> DownReason {
     let mut changes = shared.keys.changes();
-    // Also looks at once: keys may have changed since the login.
-    let barred = changes.wait_for(|()| !shared.keys.admit(device.id(), proof));
-    let drive = device.endpoint.drive(drive);
-    tokio::pin!(drive);
-    tokio::select! {
-        biased;
-        Ok(_) = barred => {}
-        reason = &mut drive => return reason,
-    }
-    shared.counters.revoked_links.one();
-    let why = match proof {
-        Proof::Open => "the id has a key now, and nobody gets in without it",
-        Proof::Key(..) => "its key was revoked",
+    let barred = async {
+        // Also looks at once: keys may have changed since the login.
+        if changes.wait_for(|()| !shared.keys.admit(device.id(), proof)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        shared.counters.revoked_links.one();
+        let why = match proof {
+            Proof::Open => "the id has a key now, and nobody gets in without it",
+            Proof::Key(..) => "its key was revoked",
+        };
+        tracing::warn!(device = %device.id(), "ending the link: {why}");
+        DownReason::Revoked
     };
-    tracing::warn!(device = %device.id(), "ending the link: {why}");
-    device.endpoint.disconnect(DownReason::Revoked);
-    // Time to say so. Dropping it ends the link too, and nothing that was accepted is lost by it.
-    tokio::time::timeout(FAREWELL, drive).await.unwrap_or(DownReason::Revoked)
+    device.endpoint.drive_until(drive, barred).await
 }
 
 /// Says why a link ended.

@@ -98,7 +98,7 @@ impl Speaker {
             if wire.unwritten() > WRITE_HIGH {
                 break Pause::UntilWritten;
             }
-            if state.waiting.len() >= WAITING {
+            if state.waiting.len() >= WAITING || state.journal.is_behind() {
                 break Pause::UntilStored;
             }
             let input = self.link.handle_input(&mut state.lines, now, &input[consumed..]);
@@ -173,6 +173,8 @@ impl Speaker {
     fn delivered(&mut self, endpoint: &Endpoint, state: &mut State) {
         state.outbox.delivered();
         state.outbox.skip_holes();
+        // These dialects do not tell what was handled.
+        state.outbox.forget_handled();
         if state.outbox.queue().qos {
             // The next one's id goes into the transaction that drops this one.
             state.lines.reserve();

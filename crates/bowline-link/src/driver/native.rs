@@ -55,6 +55,8 @@ pub(super) struct Speaker {
     seal: Option<Seal>,
     /// Where in the output the record begins that is being filled.
     record: Option<usize>,
+    /// The seq of the message the engine knows and may not have sent for want of credit.
+    described: Option<u64>,
     room: Room,
     rate: Rate,
     /// The engine was told to wait until the output is written.
@@ -67,7 +69,8 @@ impl Speaker {
         if state.native.epoch() == 0 {
             // What other dialects have acknowledged, this session knows nothing of.
             state.bases.tx = state.outbox.acked();
-            state.native.forget(state.outbox.stored - state.bases.tx);
+            // Dropped before they were stored, the first ones may be behind what is stored.
+            state.native.forget(state.outbox.stored.saturating_sub(state.bases.tx));
         }
         debug_assert_eq!(native.config.transport, Carrier::Lossless, "records need a lossless transport");
         let largest = native.config.max_body - native::wire::DATA_OVERHEAD;
@@ -77,6 +80,7 @@ impl Speaker {
             link,
             seal: native.seal,
             record: None,
+            described: None,
             room,
             rate: Rate::new(limits.messages_per_second),
             held: false,
@@ -172,6 +176,8 @@ impl Speaker {
     }
 
     fn take_in(&mut self, endpoint: &Endpoint, state: &mut State, now: Instant, mut body: &[u8]) {
+        // While it starts, the link before may still deliver.
+        state.native.handle_delivered(state.outbox.acked().saturating_sub(state.bases.tx));
         loop {
             let processed = state.native.peer_processed();
             let input = self.link.handle_body(&mut state.native, now, body);
@@ -254,14 +260,15 @@ impl Speaker {
             self.link.handle_room(now, room);
         }
         self.gives_ticket(wire);
+        if let Some(seq) = self.described.take_if(|seq| *seq > state.native.sent()) {
+            // A policy may have dropped it while it waited for credit.
+            self.describes(endpoint, state, now, seq);
+        }
         loop {
             self.tells_best_effort(state, now);
             match self.link.poll_output(&mut state.native, now) {
                 Output::Frame(frame) => self.put(wire, CONTROL, |buffer| frame.emit(buffer)),
-                Output::Describe(seq) => {
-                    let item = self.describe(endpoint, state, now, seq);
-                    self.link.handle_item(now, seq, item);
-                }
+                Output::Describe(seq) => self.describes(endpoint, state, now, seq),
                 Output::Data { seq, ask } => {
                     if let Some(outbox::Item::Message(message)) = state.outbox.item(state.bases.tx + seq)
                         && let Some(channel) = message.channel()
@@ -310,6 +317,12 @@ impl Speaker {
             state.outbox.fail_best_effort(MessageError::PayloadTooLarge { len, limit }.into());
         }
         self.link.handle_best_effort(now, false);
+    }
+
+    fn describes(&mut self, endpoint: &Endpoint, state: &mut State, now: Instant, seq: u64) {
+        let item = self.describe(endpoint, state, now, seq);
+        self.link.handle_item(now, seq, item);
+        self.described = Some(seq);
     }
 
     /// What stands in the outbox under `seq` of the epoch.

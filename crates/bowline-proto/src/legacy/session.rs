@@ -184,16 +184,28 @@ impl Session {
         self.generation = Generation(self.generation.0.wrapping_add(1));
         self.tx.start_link();
         if self.dialect != Some(dialect) {
-            self.dialect = Some(dialect);
-            self.tx = self.tx.anew(self.durable && dialect.acknowledges());
-            // A device on H has one message in flight. Servers of the reference may have several, and
-            // so may devices on U.
-            let depth = if dialect == Dialect::Headers && self.side == Side::Server { 1 } else { recent::DEPTH };
-            self.rx.recent = Recent::new(depth);
-            self.rx.gap = None;
-            self.rx.epoch = self.rx.epoch.wrapping_add(1);
+            self.start_program(dialect);
         }
         self.generation
+    }
+
+    /// The device has spoken another engine's dialect since, and is another program: should it come back
+    /// to this one's, ids start anew, as between two dialects of lines. What was in flight is not any more.
+    pub fn handle_other_program(&mut self) {
+        if let Some(dialect) = self.dialect {
+            self.start_program(dialect);
+        }
+    }
+
+    fn start_program(&mut self, dialect: Dialect) {
+        self.dialect = Some(dialect);
+        self.tx = self.tx.anew(self.durable && dialect.acknowledges());
+        // A device on H has one message in flight. Servers of the reference may have several, and
+        // so may devices on U.
+        let depth = if dialect == Dialect::Headers && self.side == Side::Server { 1 } else { recent::DEPTH };
+        self.rx.recent = Recent::new(depth);
+        self.rx.gap = None;
+        self.rx.epoch = self.rx.epoch.wrapping_add(1);
     }
 
     pub(super) const fn side(&self) -> Side {

@@ -151,6 +151,15 @@ impl Session {
         self.tx.last = self.tx.last.max(last);
     }
 
+    /// Another dialect has delivered the outbox up to `seq` while there was no epoch: the first epoch
+    /// begins behind that, also if it has been offered already.
+    pub fn handle_delivered(&mut self, seq: u64) {
+        if self.epoch == 0 {
+            self.tx.acked = self.tx.acked.max(seq);
+            self.tx.last = self.tx.last.max(seq);
+        }
+    }
+
     /// The message or gap of `ticket` and all before it are stored. A ticket of an earlier epoch, or
     /// for what has been forgotten since, changes nothing (§14.3).
     pub fn handle_persisted(&mut self, ticket: Ticket) {

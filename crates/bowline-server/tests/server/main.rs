@@ -2,6 +2,7 @@
 
 mod cancel;
 mod delivery;
+mod durable;
 mod harness;
 mod hostile;
 mod identity;
@@ -12,5 +13,6 @@ mod load;
 mod native;
 mod openers;
 mod plain;
+mod policies;
 mod pressure;
 mod recovery;

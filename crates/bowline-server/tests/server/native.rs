@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bowline_proto::native::wire::Frame;
+use bowline_proto::native::wire::{Channel, Credit, Cursors, Data, Frame, Start, record};
 use bowline_server::{Admission, DownReason, Keys};
 use tempfile::TempDir;
 
-use crate::harness::{Board, eventually, goes_down, loopback, only, pending};
+use crate::harness::{Board, eventually, goes_down, loopback, only, pending, receives, sending, soon};
 use crate::openers::{Device, Peer, hello, server, today};
 
 #[tokio::test]
@@ -133,4 +133,42 @@ async fn an_id_that_gets_a_key_loses_its_open_link() {
     assert_eq!(server.stats().revoked_links, 1);
     // Its queues are still there for the same device with its key.
     assert!(!device.is_closed());
+}
+
+#[tokio::test]
+async fn r44_a_newcomer_has_the_session_only_when_it_has_started() {
+    let server = server().start().await.unwrap();
+    let mut first = Peer::connects(&server).await;
+    assert_eq!(first.opens("d").await, None);
+    let welcome = first.record().await.expect("a record");
+    let Some(Frame::Welcome(welcome)) = Frame::parse(&welcome).unwrap().frame else { panic!("WELCOME") };
+    let start = Start { epoch: welcome.epoch, cursors: Cursors::default(), credit: Credit { messages: 9, bytes: 999 } };
+    first.0.writes(frame(&Frame::Start(start))).await;
+    let device = server.get("d").unwrap();
+    soon(device.connected()).await.unwrap();
+
+    let mut second = Peer::connects(&server).await;
+    assert_eq!(second.opens("d").await, None);
+    second.record().await.expect("WELCOME");
+    let channel = Channel { app: 1, instance: 2, tag: 3 };
+    first.0.writes(frame(&Frame::Data(Data { seq: 1, ask: true, channel, payload: b"undisturbed" }))).await;
+    receives(&device, "undisturbed").await;
+    drop(second);
+    let sent = sending(&device, "[0]");
+    let data = loop {
+        let body = first.record().await.expect("the link goes on");
+        if let Some(at) = body.windows(3).position(|bytes| bytes == b"[0]") {
+            break at;
+        }
+    };
+    assert!(data > 0 && device.status().is_up() && device.connects() == 1);
+    sent.abort();
+}
+
+/// A record with one frame, not sealed.
+fn frame(frame: &Frame<'_>) -> Vec<u8> {
+    let mut bytes = [0; 128];
+    let len = frame.emit(&mut bytes[record::HEADER..]).expect("room");
+    let len = record::finish(&mut bytes, len).expect("room");
+    bytes[..len].to_vec()
 }

@@ -9,11 +9,14 @@
 //! It becomes SQLite's default on first use, so the store under test needs no hook for it. Unwatched
 //! files cost one look-up when they are opened.
 
+mod crash;
 mod layer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use crash::Folder;
 
 /// A file's identity, as a disk has it: a name that is deleted and made again is another one.
 pub type Inode = usize;

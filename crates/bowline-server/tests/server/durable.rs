@@ -1,0 +1,229 @@
+//! Boards of the reference against a server with a store that crashes, or whose disk does.
+
+use std::path::Path;
+
+use bowline_server::{Builder, Server};
+use bowline_store::{Durability, OpenError, Store};
+use bowline_store_vfs::Folder;
+
+use crate::harness::{Board, eventually, millis, receives, sending, soon};
+
+/// A server with its store in `folder`.
+async fn starts(folder: &Folder) -> Server {
+    with_store(crate::harness::server(), folder.path()).await
+}
+
+pub(crate) async fn with_store(builder: Builder, folder: &Path) -> Server {
+    builder.store(open(folder).await).start().await.unwrap()
+}
+
+async fn open(folder: &Path) -> Store {
+    soon(async {
+        loop {
+            match Store::open(folder, Durability::Os, bowline_store::Limits::default()) {
+                Ok(store) => return store,
+                Err(OpenError::Locked { .. }) => tokio::time::sleep(millis(2)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn r01_r08_on_h_what_was_acked_and_not_handled_comes_after_a_crash_and_its_resend_does_not() {
+    let folder = Folder::new();
+    let server = starts(&folder).await;
+    let mut board = Board::logs_in_h(&server, "h").await;
+    board.sends("000001[0]").await;
+    board.expects("00002c").await;
+    board.sends("010001[1]").await;
+    board.expects("01002c").await;
+    let folder = folder.crashes();
+    drop((server, board));
+
+    let server = starts(&folder).await;
+    let device = server.get("h").unwrap();
+    receives(&device, "[0]").await;
+    receives(&device, "[1]").await;
+    let mut board = Board::logs_in_h(&server, "h").await;
+    // Its ACK was lost.
+    board.sends("010001[1]").await;
+    board.expects("01002c").await;
+    board.sends("020001[2]").await;
+    board.expects("02002c").await;
+    receives(&device, "[2]").await;
+    assert_eq!(device.ledger().totals.duplicates, 1);
+}
+
+#[tokio::test]
+async fn r02_r08_on_u_what_was_acked_and_not_handled_comes_after_a_crash_and_its_resend_does_not() {
+    let folder = Folder::new();
+    let server = starts(&folder).await;
+    let mut board = Board::logs_in_u(&server, "u").await;
+    board.sends("00[0]").await;
+    board.expects("00").await;
+    board.sends("01[1]").await;
+    board.expects("01").await;
+    let folder = folder.crashes();
+    drop((server, board));
+
+    let server = starts(&folder).await;
+    let device = server.get("u").unwrap();
+    receives(&device, "[0]").await;
+    receives(&device, "[1]").await;
+    let mut board = Board::logs_in_u(&server, "u").await;
+    board.sends("01[1]").await;
+    board.expects("01").await;
+    board.sends("02[2]").await;
+    board.expects("02").await;
+    receives(&device, "[2]").await;
+}
+
+#[tokio::test]
+async fn r10_r21_on_h_a_message_in_flight_goes_out_after_a_crash_under_its_id() {
+    let folder = Folder::new();
+    let server = starts(&folder).await;
+    let mut board = Board::logs_in_h(&server, "h").await;
+    let device = server.get("h").unwrap();
+    let first = sending(&device, "[0]");
+    board.expects("000001[0]").await;
+    board.sends("00002c").await;
+    soon(first).await.unwrap().unwrap();
+    for text in ["[1]", "[2]"] {
+        soon(device.send(text).until(bowline_server::Receipt::Accepted)).await.unwrap();
+    }
+    board.expects("010001[1]").await;
+    let folder = folder.crashes();
+    drop((device, server, board));
+
+    let server = starts(&folder).await;
+    let mut board = Board::logs_in_h(&server, "h").await;
+    board.expects("010001[1]").await;
+    board.sends("01002c").await;
+    // Ids that best effort may have taken before the crash are left out (§6.2).
+    let lines = board.acknowledges_h(1).await;
+    assert!(lines[0].ends_with("0001[2]"), "{lines:?}");
+    let device = server.get("h").unwrap();
+    eventually(|| device.ledger().unsent == 0).await;
+}
+
+#[tokio::test]
+async fn r18_a_device_is_known_by_its_ids_however_often_the_server_restarts() {
+    let folder = Folder::new();
+    for round in 0..3_u8 {
+        let server = starts(&folder).await;
+        let mut board = Board::logs_in_h(&server, "h").await;
+        if round > 0 {
+            board.sends(&format!("{:02x}0001[{}]", round - 1, round - 1)).await;
+            board.expects(&format!("{:02x}002c", round - 1)).await;
+        }
+        board.sends(&format!("{round:02x}0001[{round}]")).await;
+        board.expects(&format!("{round:02x}002c")).await;
+        let device = server.get("h").unwrap();
+        receives(&device, &format!("[{round}]")).await;
+        assert!(device.try_recv().unwrap().is_none());
+        drop(device);
+        assert!(server.shutdown(millis(10)).await.close(millis(5_000)).await);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_acked_while_the_disk_fails_and_everything_when_it_works_again() {
+    let folder = Folder::new();
+    let server = starts(&folder).await;
+    let mut h = Board::logs_in_h(&server, "h").await;
+    let mut u = Board::logs_in_u(&server, "u").await;
+    h.sends("000001[0]").await;
+    h.expects("00002c").await;
+    folder.breaks();
+    h.sends("010001[1]").await;
+    u.sends("00[0]").await;
+    h.expects_nothing_for(millis(150)).await;
+    u.expects_nothing_for(millis(1)).await;
+    let (device, other) = (server.get("h").unwrap(), server.get("u").unwrap());
+    receives(&device, "[0]").await;
+    assert!(device.try_recv().unwrap().is_none(), "not handed out before it is stored");
+    let sent = sending(&device, "[9]");
+    h.expects_nothing_for(millis(50)).await;
+    folder.heals();
+    h.expects("01002c").await;
+    u.expects("00").await;
+    receives(&device, "[1]").await;
+    receives(&other, "[0]").await;
+    assert_eq!(h.acknowledges_h(1).await, ["000001[9]"]);
+    soon(sent).await.unwrap().unwrap();
+    assert_eq!((device.connects(), other.connects()), (1, 1), "the links stayed");
+}
+
+#[tokio::test]
+async fn lines_that_are_none_cost_no_memory_while_the_disk_fails() {
+    let folder = Folder::new();
+    let server = starts(&folder).await;
+    let mut board = Board::logs_in_h(&server, "h").await;
+    board.sends("000001[0]").await;
+    board.expects("00002c").await;
+    folder.breaks();
+    let device = server.get("h").unwrap();
+    for link in 1..=10 {
+        let mut board = Board::logs_in_h(&server, "h").await;
+        for _ in 0..15 {
+            board.sends("this is no line of H").await;
+        }
+        eventually(|| device.ledger().dead_letters >= (15 * link).min(60)).await;
+    }
+    assert!(device.ledger().dead_letters < 70, "{}", device.ledger().dead_letters);
+    folder.heals();
+    let mut board = Board::logs_in_h(&server, "h").await;
+    board.sends("010001[1]").await;
+    board.expects("01002c").await;
+}
+
+#[tokio::test]
+async fn a_device_forgotten_while_the_disk_fails_comes_back_as_a_new_one() {
+    let folder = Folder::new();
+    let server = starts(&folder).await;
+    let mut board = Board::logs_in_h(&server, "h").await;
+    for id in 0..3 {
+        board.sends(&format!("{id:02x}0001[{id}]")).await;
+        board.expects(&format!("{id:02x}002c")).await;
+    }
+    folder.breaks();
+    assert!(server.forget("h"));
+    board.expects_end().await;
+    let mut board = Board::logs_in_h(&server, "h").await;
+    board.sends("000001[7]").await;
+    board.expects_nothing_for(millis(50)).await;
+    folder.heals();
+    board.expects("00002c").await;
+    let device = server.get("h").unwrap();
+    receives(&device, "[7]").await;
+    assert!(device.try_recv().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_damaged_session_is_one_devices_trouble() {
+    let folder = Folder::new();
+    let server = starts(&folder).await;
+    for id in ["good", "bad"] {
+        let mut board = Board::logs_in_h(&server, id).await;
+        board.sends("000001[0]").await;
+        board.expects("00002c").await;
+    }
+    assert!(server.shutdown(millis(10)).await.close(millis(5_000)).await);
+    drop(server);
+    let store = open(folder.path()).await;
+    let broken = bowline_store::Change::Session { device: "bad".into(), format: 1, state: vec![7; 30] };
+    store.commit(broken).wait().unwrap();
+    drop(store);
+
+    let server = starts(&folder).await;
+    for id in ["good", "bad"] {
+        let device = server.get(id).unwrap();
+        receives(&device, "[0]").await;
+        let mut board = Board::logs_in_h(&server, id).await;
+        board.sends("010001[1]").await;
+        board.expects("01002c").await;
+        receives(&device, "[1]").await;
+    }
+}
