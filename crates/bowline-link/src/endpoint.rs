@@ -372,6 +372,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether the device is kept until someone forgets it.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.0.is_persistent()
+    }
+
     /// Ends the link there is, for `reason`; the next one is welcome.
     pub fn disconnect(&self, reason: DownReason) {
         let mut state = self.lock();
@@ -406,6 +412,7 @@ impl Endpoint {
         self.close();
         let mut state = self.lock();
         state.journal.end();
+        self.0.stored.notify_waiters();
         if let Some(storage) = &self.0.storage {
             // Behind whatever of it is on its way. If there is no room, the next start finds a device
             // that has been away for long.

@@ -75,6 +75,11 @@ impl Journal {
         self.announced
     }
 
+    /// Everything received up to here is stored.
+    pub(crate) fn inbox_stored(&self) -> u64 {
+        self.inbox
+    }
+
     /// Nothing is to be stored any more.
     pub(crate) fn end(&mut self) {
         self.ended = true;
@@ -129,9 +134,16 @@ impl Endpoint {
                 state.journal.announced = true;
                 self.committed(state, mark);
                 self.flush(state);
-                if state.journal.is_idle() {
-                    self.0.stored.notify_waiters();
-                }
+                self.0.stored.notify_waiters();
+            }
+            Err(CommitError::UnknownDeadLetter { id }) => {
+                // The box was full and dropped it meanwhile. What was made of it stands.
+                let later = std::mem::take(&mut state.journal.extra);
+                state.journal.extra = mark.extra;
+                state.journal.extra.retain(|change| *change != Change::DropDead { id });
+                state.journal.extra.extend(later);
+                state.journal.touch();
+                self.flush(state);
             }
             // Nobody is left to store for.
             Err(CommitError::Closed) => {}

@@ -102,6 +102,18 @@ impl Device {
         self.status().connects
     }
 
+    /// Whether the device is kept until it is forgotten; a temporary one expires when it stays away.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.endpoint.is_persistent()
+    }
+
+    /// What its queues may hold.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.endpoint.limits()
+    }
+
     /// What was counted for this device.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
