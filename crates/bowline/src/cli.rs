@@ -6,6 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::demo::DemoArgs;
+use crate::how::How;
+
+mod ledger;
+
+pub(crate) use ledger::{
+    DeadArgs, DeadCommand, DeadLetters, DeviceCommand, ForgetDeviceArgs, ListDeadArgs, ShowDeadArgs, ShowDeviceArgs,
+    TakeDeadArgs,
+};
 
 /// A link between small boards and a server that outlives the network, the board and the server.
 ///
@@ -32,7 +40,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server
     Serve(ServeArgs),
-    /// Be a device: send lines from standard input, print what comes
+    /// Be a device: send lines from standard input, print what comes. Also: show and forget devices
     Device(DeviceArgs),
     /// Send a message to a device through the running server
     Send(SendArgs),
@@ -40,6 +48,8 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// List the devices that the running server knows
     Devices(DevicesArgs),
+    /// List, show, retry and drop messages that nobody could handle
+    Dead(DeadArgs),
     /// Give devices keys, so that each can prove who it is
     Key(KeyArgs),
     /// Show the point in half a minute: cut links, a restarted server, nothing lost
@@ -88,13 +98,25 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
 Each line of standard input is a message. On dialect H a line that is not JSON is sent as a JSON
 string, because that is what the other side expects; --raw switches that off. After the end of
-input it waits until everything is acknowledged, and a moment for answers.")]
+input it waits until everything is acknowledged, and a moment for answers.
+
+  bowline device kitchen             be the device \"kitchen\"
+  bowline device show kitchen        what the running server knows of it
+  bowline device forget kitchen      have the server forget it
+  bowline device -- show             be a device with the id \"show\""
+)]
 pub(crate) struct DeviceArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<DeviceCommand>,
     /// The device's id
-    pub(crate) id: String,
+    #[arg(required = true)]
+    pub(crate) id: Option<String>,
     /// The server
     #[arg(short, long, default_value = "127.0.0.1:9999", value_name = "HOST:PORT")]
     pub(crate) server: String,
@@ -116,6 +138,8 @@ pub(crate) struct DeviceArgs {
     /// Send without waiting for acknowledgements; what finds no link is lost
     #[arg(long)]
     pub(crate) best_effort: bool,
+    #[command(flatten)]
+    pub(crate) how: How,
     /// Send lines as they are, JSON or not
     #[arg(long)]
     pub(crate) raw: bool,
@@ -143,23 +167,28 @@ pub(crate) enum DialectArg {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 On dialect H a text that is not JSON is sent as a JSON string, because that is what boards expect;
---raw switches that off. The message stays queued if the device does not acknowledge it in time: it
-is delivered when the device is back, unless the server stops before. Exit code 3 says so.")]
+--raw switches that off.
+
+The message is stored before anything else happens. If the device does not acknowledge it in time
+it stays queued, also while the server does not run, and is delivered when the device is back.
+Exit code 3 says so. Without a store (store.durability = \"memory\") it ends with the server.")]
 pub(crate) struct SendArgs {
     /// The device's id
     pub(crate) id: String,
     /// The message; without it, each line of standard input is one
     pub(crate) text: Option<String>,
-    /// User header, in hexadecimal (dialect H): app, instance, app header byte
+    /// Header, in hexadecimal (dialects N and H): app, instance, tag
     #[arg(long, value_name = "HEX", value_parser = parse_hex)]
     pub(crate) header: Option<Bytes>,
     /// Send once, now, without an acknowledgement; fails if the device is not there
     #[arg(long)]
     pub(crate) best_effort: bool,
+    #[command(flatten)]
+    pub(crate) how: How,
     /// Send the text as it is, JSON or not
     #[arg(long)]
     pub(crate) raw: bool,
-    /// How long to wait for the acknowledgement, in milliseconds
+    /// How long to wait for what --until says, in milliseconds
     #[arg(long, default_value_t = 10_000, value_name = "MS")]
     pub(crate) timeout_ms: u64,
     #[command(flatten)]
