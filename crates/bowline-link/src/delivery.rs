@@ -32,6 +32,7 @@ impl Delivery {
         if let Some(seq) = self.message.take().and_then(|message| message.seq()) {
             let mut state = self.endpoint.lock();
             state.inbox.handled(seq);
+            state.totals.processed += 1;
             self.endpoint.handled(&mut state);
         }
     }

@@ -186,7 +186,9 @@ impl Endpoint {
     /// As [`Endpoint::recv`].
     pub fn try_recv(&self) -> Result<Option<Message>, RecvError> {
         let mut state = self.lock();
-        if state.inbox.handled_until_next() {
+        let handled = state.inbox.handled_until_next();
+        if handled > 0 {
+            state.totals.processed += handled;
             self.handled(&mut state);
         }
         self.take(&mut state, true)
@@ -395,7 +397,7 @@ impl Endpoint {
             return;
         }
         // What was handed out is handled: this is no crash.
-        state.inbox.handled_until_next();
+        state.totals.processed += state.inbox.handled_until_next();
         state.outbox.close(self.0.storage.is_some());
         state.journal.touch();
         self.flush(&mut state);
@@ -507,6 +509,7 @@ impl Endpoint {
         state.outbox.abandon(ticket);
         if let Some(seq) = seq {
             state.inbox.handled(seq);
+            state.totals.processed += 1;
         }
         self.handled(&mut state);
         state.kick();

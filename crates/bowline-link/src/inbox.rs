@@ -254,13 +254,13 @@ impl Inbox {
         Some(item.message)
     }
 
-    /// The application asks for the next message, so that it has handled those it had. Says whether
-    /// that is news.
-    pub(crate) fn handled_until_next(&mut self) -> bool {
-        let mut news = false;
+    /// The application asks for the next message, so that it has handled those it had. Says how many
+    /// that are.
+    pub(crate) fn handled_until_next(&mut self) -> u64 {
+        let mut news = 0;
         while let Some(at) = self.out.iter().position(|out| out.until_next && !out.handled) {
             self.handled(self.out[at].seq);
-            news = true;
+            news += 1;
         }
         news
     }

@@ -4,6 +4,7 @@
 //! transaction is made from the queues as they are, so that one that has failed is simply made again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowline_proto::{legacy, native};
 use bowline_store::{Change, CommitError, InboxMessage, Millis, NotQueued, OutboxMessage, Seq, Transaction};
@@ -14,6 +15,9 @@ use crate::{Dialect, Endpoint, saved};
 
 /// Between two stored ledgers, in milliseconds: it is for people, and a crash may cost it the last moment.
 const LEDGER_EVERY: u64 = 1_000;
+
+/// When a ledger is stored if nothing else is.
+const LEDGER_LATEST: Duration = Duration::from_secs(5);
 
 /// What is stored, and what is on its way there.
 #[derive(Debug, Default)]
@@ -35,6 +39,10 @@ pub(crate) struct Journal {
     /// The highest seq of a message the store was given.
     outbox_last: u64,
     ledger_at: Millis,
+    /// The ledger is older than what else is stored.
+    ledger_old: bool,
+    /// Someone will see to that.
+    ledger_alarm: bool,
 }
 
 /// How far a transaction goes.
@@ -112,6 +120,7 @@ impl Endpoint {
         };
         let (transaction, mark) = state.transaction(&self.0);
         state.journal.busy = true;
+        self.keep_ledger_young(state, storage);
         let endpoint = self.clone();
         let queued = storage.store().commit_with(transaction, move |answer| {
             let mut state = endpoint.lock();
@@ -123,6 +132,25 @@ impl Endpoint {
             state.journal.busy = false;
             self.try_again(state, storage);
         }
+    }
+
+    /// Sees to it that the ledger is stored, should nothing else be.
+    fn keep_ledger_young(&self, state: &mut State, storage: &Storage) {
+        if !state.journal.ledger_old || std::mem::replace(&mut state.journal.ledger_alarm, true) {
+            return;
+        }
+        let weak = Arc::downgrade(&self.0);
+        storage.runtime().spawn(async move {
+            tokio::time::sleep(LEDGER_LATEST).await;
+            if let Some(endpoint) = weak.upgrade().map(Endpoint) {
+                let mut state = endpoint.lock();
+                state.journal.ledger_alarm = false;
+                if state.journal.ledger_old {
+                    state.journal.touch();
+                    endpoint.flush(&mut state);
+                }
+            }
+        });
     }
 
     fn answered(&self, state: &mut State, mark: Mark, answer: Result<(), CommitError>) {
@@ -281,8 +309,11 @@ impl State {
         changes.push(Change::Session { device: Arc::clone(device), format: saved::FORMAT, state });
         if now.0.abs_diff(self.journal.ledger_at.0) >= LEDGER_EVERY || self.outbox.closed {
             self.journal.ledger_at = now;
+            self.journal.ledger_old = false;
             let counters = self.all_totals().to_bytes();
             changes.push(Change::Ledger { device: Arc::clone(device), counters });
+        } else {
+            self.journal.ledger_old = true;
         }
         (changes.into(), mark)
     }

@@ -36,7 +36,7 @@ totals! {
     received_bytes,
     /// Best-effort messages received and accepted.
     received_best_effort,
-    /// Of the received ones: handled by the application.
+    /// Of the received qos ones: handled by the application, and not given up.
     processed,
     /// Messages received again, and not delivered again.
     duplicates,

@@ -120,9 +120,9 @@ fn outages(detail: &DeviceDetail) -> String {
     }
     let mut text =
         format!("{}, {} in all, the longest {}", outages.count, span(outages.total_ms), span(outages.longest_ms));
-    if let (Some(last), Some(reason)) = (outages.last_ms, &outages.last_reason) {
-        let so_far = if detail.device.away_ms.is_some() { " so far" } else { "" };
-        text += &format!("\n  {:<9}  the last one {}{so_far}: {reason}", "", span(last));
+    // The one there is stands in the line of the link.
+    if let (Some(last), Some(reason), None) = (outages.last_ms, &outages.last_reason, detail.device.away_ms) {
+        text += &format!("\n  {:<9}  the last one {}: {reason}", "", span(last));
     }
     text
 }
