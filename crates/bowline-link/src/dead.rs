@@ -71,6 +71,14 @@ impl Endpoint {
         }
     }
 
+    /// Puts a message that was to be sent and cannot be into the dead-letter box: what a
+    /// [`Sending`](crate::Sending) says of a message that waited is its caller's to keep.
+    pub fn bury_unsent(&self, message: &Message, reason: impl Into<String>) {
+        let mut state = self.lock();
+        self.put_into_box(&mut state, Direction::Sent, message, reason.into());
+        self.flush(&mut state);
+    }
+
     fn put_back_dead(&self, state: &mut State, entry: &DeadLetterEntry) -> Result<Place, RetryError> {
         if state.outbox.closed || state.inbox.draining {
             return Err(RetryError::Closed);

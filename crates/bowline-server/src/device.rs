@@ -138,6 +138,11 @@ impl Device {
         self.endpoint.bury(message, reason);
     }
 
+    /// Puts a message that was to be sent and cannot be into the dead-letter box.
+    pub fn bury_unsent(&self, message: &Message, reason: impl Into<String>) {
+        self.endpoint.bury_unsent(message, reason);
+    }
+
     /// Whether the device was closed or has expired: nothing will come from it any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {

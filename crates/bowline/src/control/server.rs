@@ -168,6 +168,7 @@ async fn deliver(
     tokio::spawn(async move {
         let qos = how.is_some();
         let text = Text::of(&message, qos);
+        let copy = message.clone();
         let mut sending = match how {
             Some(how) => how.of(device.send(message)),
             None => device.send_best_effort(message),
@@ -182,7 +183,19 @@ async fn deliver(
         let _ = tell.send(delivery);
         let result = match result {
             Some(result) => result,
-            None => sending.await,
+            None => {
+                let late = sending.await;
+                // Nobody else learns of it any more.
+                match &late {
+                    Err(error @ SendError::Message(_)) => {
+                        tracing::warn!(device = %device.id(), "{error}: kept as a dead letter");
+                        device.bury_unsent(&copy, error.to_string());
+                    }
+                    Err(error @ SendError::Dropped(_)) => tracing::info!(device = %device.id(), "{error}"),
+                    _ => {}
+                }
+                late
+            }
         };
         if result.is_ok() && how.is_none_or(|how| how.until != Until::Accepted) {
             hub.tell(device.id(), || What::Sent(text));
