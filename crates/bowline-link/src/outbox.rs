@@ -359,8 +359,9 @@ impl Outbox {
         low
     }
 
-    /// Everything up to `seq` has arrived.
-    pub(crate) fn handle_acked(&mut self, seq: u64) {
+    /// Everything up to `seq` has arrived. Says how many messages that are, holes left out.
+    pub(crate) fn handle_acked(&mut self, seq: u64) -> u64 {
+        let before = self.live;
         while self.numbered > 0 && self.entries[0].first() <= seq {
             if self.entries[0].seq > seq {
                 if let Content::Hole { first, .. } = &mut self.entries[0].content {
@@ -371,7 +372,9 @@ impl Outbox {
             self.pop();
         }
         self.acked = self.acked.max(seq);
+        let arrived = before - self.live;
         self.admit();
+        arrived as u64
     }
 
     /// The message in flight on a line dialect has arrived.

@@ -108,7 +108,7 @@ fn links(detail: &DeviceDetail) -> String {
         text += &format!(", {connects} since the server started");
     }
     if let Some(seen) = device.last_seen_ms.filter(|_| all > 0) {
-        text += &format!("; the last one began {}", moment(seen));
+        text += &format!("\n  {:<9}  the last one began {}", "", moment(seen));
     }
     text
 }
@@ -118,8 +118,13 @@ fn outages(detail: &DeviceDetail) -> String {
     if outages.count == 0 {
         return "none".to_owned();
     }
-    let mut text =
-        format!("{}, {} in all, the longest {}", outages.count, span(outages.total_ms), span(outages.longest_ms));
+    let mut text = outages.count.to_string();
+    if outages.total_ms > 0 {
+        text += &format!(", {} in all, the longest {}", span(outages.total_ms), span(outages.longest_ms));
+    }
+    if !detail.device.up && detail.device.away_ms.is_none() {
+        text += "; when the present one began is not known";
+    }
     // The one there is stands in the line of the link.
     if let (Some(last), Some(reason), None) = (outages.last_ms, &outages.last_reason, detail.device.away_ms) {
         text += &format!("\n  {:<9}  the last one {}: {reason}", "", span(last));

@@ -36,11 +36,16 @@ impl Changing {
 
 /// A device on this dialect sends these lines, with this header, and says what it gets.
 fn device(server: &Server, id: &str, dialect: &str, header: &str, lines: &str) -> String {
+    run(server, id, dialect, header, lines, &[])
+}
+
+fn run(server: &Server, id: &str, dialect: &str, header: &str, lines: &str, more: &[&str]) -> String {
     let address = server.address();
     let mut arguments = vec!["device", id, "--server", &address, "--dialect", dialect, "--linger-ms", "500"];
     if !header.is_empty() {
         arguments.extend(["--header", header]);
     }
+    arguments.extend(more);
     let output = bowline_with_input(&arguments, lines);
     assert!(output.status.success(), "{output:?}");
     stdout(&output)
@@ -106,12 +111,16 @@ fn a_received_letter_is_retried_once_after_a_restart() {
 #[test]
 fn what_comes_after_a_retried_letter_is_delivered() {
     let mut server = Server::starts();
-    device(&server, "kitchen", "n", "050000", "1\n2\n");
+    // With its outbox the device keeps its epoch and its numbers.
+    let outbox = TempDir::new().unwrap();
+    let data = ["--data", outbox.path().to_str().unwrap()];
+    run(&server, "kitchen", "n", "050000", "1\n2\n", &data);
+    let epoch = show(&server, "kitchen")["epoch"].clone();
     for (round, echo) in ["a\n", "b\n", "c\n"].into_iter().enumerate() {
         // The echo app refuses them again, under new numbers.
         ok(server.command(&["dead", "retry", "--all"]));
         counts(&server, "kitchen", "dead_letters", 4 + 2 * round as u64);
-        assert_eq!(device(&server, "kitchen", "n", "", echo), echo);
+        assert_eq!(run(&server, "kitchen", "n", "", echo, &data), echo);
         if round == 1 {
             server.stops();
         } else {
@@ -125,6 +134,8 @@ fn what_comes_after_a_retried_letter_is_delivered() {
             .collect();
         payloads.sort();
         assert_eq!(payloads, ["1", "2"], "neither lost nor doubled");
+        let now = show(&server, "kitchen");
+        assert_eq!((&now["epoch"], &now["unread"]), (&epoch, &0.into()), "{now}");
     }
     assert_eq!(device(&server, "kitchen", "h", "", "4\n"), "4\n", "on another dialect too");
 }
