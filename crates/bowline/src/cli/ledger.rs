@@ -25,8 +25,9 @@ pub(crate) struct ShowDeviceArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Its link ends, and its queues, dead letters and counts go for good. Its keys stay: `bowline key
-remove` removes those. It may connect again, as a new device with a new session.")]
+Its link ends, and its queues, dead letters and counts go for good. Its keys
+stay: `bowline key remove` removes those. It may connect again, as a new device
+with a new session.")]
 pub(crate) struct ForgetDeviceArgs {
     /// The device's id
     pub(crate) id: String,
@@ -39,13 +40,14 @@ pub(crate) struct ForgetDeviceArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A dead letter is a message that an app refused, that could not be read, or that the device it was
-meant for cannot take. It stays in the store, up to limits.dead_letters a device, until it is
-retried or dropped.
+A dead letter is a message that an app refused, that could not be read, or that
+the device it was meant for cannot take. It stays in the store until it is
+retried or dropped; the oldest goes when a device has more of them than
+limits.dead_letters. A line that could not be read is retried as it came.
 
   bowline dead list                  all of them, with their numbers
   bowline dead show 3                why, and the message itself
-  bowline dead retry 3               a received one goes to the app again, another to its device
+  bowline dead retry 3               to the app again, or to the device again
   bowline dead drop --all kitchen    those of one device are gone for good")]
 pub(crate) struct DeadArgs {
     #[command(subcommand)]
