@@ -674,6 +674,11 @@ impl Outbox {
         }
     }
 
+    /// Whether the message has a seq, or had one: it stays whatever becomes of its caller.
+    pub(crate) fn is_placed(&self, ticket: Ticket) -> bool {
+        !matches!(self.place(ticket), Some(Place::Qos(at)) if at >= self.numbered)
+    }
+
     /// The caller is gone. A message that has no seq yet goes with it, any other stays.
     pub(crate) fn abandon(&mut self, ticket: Ticket) {
         self.failed.retain(|(failed, _)| *failed != ticket);

@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bowline_server::{Keys, Message, SendError};
+use bowline_server::{Keys, Message, SendError, Sending};
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::oneshot;
@@ -23,6 +23,9 @@ use super::{KeysReloaded, Problem, Send, Sent, Status, dead, devices};
 use crate::how::{How, Until};
 use crate::hub::{Event, Hub, Text, What};
 use crate::{cli, talk};
+
+/// How long storing a message may take before whoever sends it is told that it is not stored.
+const STORING: Duration = Duration::from_secs(5);
 
 /// The socket, bound and not yet served.
 #[derive(Debug)]
@@ -139,6 +142,11 @@ async fn send(
             let stored = context.server.store().is_some();
             Ok(Json(Sent::Queued { device_is_up: device.status().is_up(), stored }))
         }
+        Delivery::NotStored => Err(problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store takes no changes now: the message is sent as soon as it does, unless the server stops before"
+                .to_owned(),
+        )),
         Delivery::NoRoom => Err(problem(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the queue for {id:?} is full ({} messages): not sent, try again later", device.ledger().unsent),
@@ -151,8 +159,22 @@ enum Delivery {
     Done(Result<(), SendError>),
     /// It will be sent.
     Queued,
+    /// It will be sent if the store takes it before the server ends.
+    NotStored,
     /// It will not.
     NoRoom,
+}
+
+/// Waits until a message that has a place in the queue is stored too, for as long as that may take.
+/// Returns what became of it, if that is known sooner.
+async fn settle(sending: &mut Sending<'_>) -> Option<Result<(), SendError>> {
+    let deadline = Instant::now() + STORING;
+    while !sending.is_accepted() && sending.is_placed() && Instant::now() < deadline {
+        if let Ok(result) = tokio::time::timeout(Duration::from_millis(5), &mut *sending).await {
+            return Some(result);
+        }
+    }
+    None
 }
 
 /// Sends a message, as qos if it is said `how`, waits for at most `timeout`, and sees to it that watchers
@@ -173,11 +195,16 @@ async fn deliver(
             Some(how) => how.of(device.send(message)),
             None => device.send_best_effort(message),
         };
-        let first = tokio::time::timeout(timeout, &mut sending).await;
+        let first = match tokio::time::timeout(timeout, &mut sending).await {
+            Ok(result) => Some(result),
+            Err(_) if qos => settle(&mut sending).await,
+            Err(_) => None,
+        };
         let (delivery, result) = match first {
-            Ok(result) => (Delivery::Done(result.clone()), Some(result)),
-            Err(_) if qos && sending.is_accepted() => (Delivery::Queued, None),
-            Err(_) => (Delivery::NoRoom, Some(Err(SendError::Closed))),
+            Some(result) => (Delivery::Done(result.clone()), Some(result)),
+            None if qos && sending.is_accepted() => (Delivery::Queued, None),
+            None if qos && sending.is_placed() => (Delivery::NotStored, None),
+            None => (Delivery::NoRoom, Some(Err(SendError::Closed))),
         };
         // Who asked may be gone.
         let _ = tell.send(delivery);
