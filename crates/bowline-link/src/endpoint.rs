@@ -371,6 +371,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether the device is kept until someone forgets it.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.0.is_persistent()
+    }
+
     /// Ends the conversation: the link is dropped, senders and receivers get an error. What was
     /// received before can still be taken. With a store, what was accepted for sending stays there.
     pub fn close(&self) {
@@ -397,6 +403,7 @@ impl Endpoint {
         self.close();
         let mut state = self.lock();
         state.journal.end();
+        self.0.stored.notify_waiters();
         if let Some(storage) = &self.0.storage {
             // Behind whatever of it is on its way. If there is no room, the next start finds a device
             // that has been away for long.

@@ -157,6 +157,19 @@ impl Inbox {
         fits
     }
 
+    /// Takes in a dead letter, behind everything that was received, up to `last` at least, if there is
+    /// room. On N the peer keeps the room it was told of: the inbox may hold as many more. Says its seq.
+    pub(crate) fn put_back_dead(&mut self, last: u64, message: Message) -> Option<u64> {
+        if !self.parked.is_empty() || !self.fits(self.capacity, message.size()) {
+            return None;
+        }
+        let seq = self.last.max(last) + 1;
+        let origin = Origin { seq, gap: seq - (self.last + 1), ..message.origin() };
+        self.last = seq;
+        self.insert(Item { seq, ticket: None, message: message.with_origin(origin) });
+        Some(seq)
+    }
+
     fn fits(&self, capacity: usize, size: usize) -> bool {
         self.messages.len() < capacity && (self.messages.is_empty() || self.bytes + size <= self.capacity_bytes)
     }

@@ -4,6 +4,7 @@
 //! transaction is made from the queues as they are, so that one that has failed is simply made again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowline_proto::{legacy, native};
 use bowline_store::{Change, CommitError, InboxMessage, Millis, NotQueued, OutboxMessage, Seq, Transaction};
@@ -17,6 +18,9 @@ const LEDGER_EVERY: u64 = 1_000;
 
 /// Changes beside the queues that may wait before links of lines stop reading.
 const EXTRA: usize = 64;
+
+/// When a ledger is stored if nothing else is.
+const LEDGER_LATEST: Duration = Duration::from_secs(5);
 
 /// What is stored, and what is on its way there.
 #[derive(Debug, Default)]
@@ -38,6 +42,10 @@ pub(crate) struct Journal {
     /// The highest seq of a message the store was given.
     outbox_last: u64,
     ledger_at: Millis,
+    /// The ledger is older than what else is stored.
+    ledger_old: bool,
+    /// Someone will see to that.
+    ledger_alarm: bool,
 }
 
 /// How far a transaction goes.
@@ -87,6 +95,11 @@ impl Journal {
         self.announced
     }
 
+    /// Everything received up to here is stored.
+    pub(crate) fn inbox_stored(&self) -> u64 {
+        self.inbox
+    }
+
     /// Nothing is to be stored any more.
     pub(crate) fn end(&mut self) {
         self.ended = true;
@@ -119,6 +132,7 @@ impl Endpoint {
         };
         let (transaction, mark) = state.transaction(&self.0);
         state.journal.busy = true;
+        self.keep_ledger_young(state, storage);
         let endpoint = self.clone();
         let queued = storage.store().commit_with(transaction, move |answer| {
             let mut state = endpoint.lock();
@@ -132,6 +146,25 @@ impl Endpoint {
         }
     }
 
+    /// Sees to it that the ledger is stored, should nothing else be.
+    fn keep_ledger_young(&self, state: &mut State, storage: &Storage) {
+        if !state.journal.ledger_old || std::mem::replace(&mut state.journal.ledger_alarm, true) {
+            return;
+        }
+        let weak = Arc::downgrade(&self.0);
+        storage.runtime().spawn(async move {
+            tokio::time::sleep(LEDGER_LATEST).await;
+            if let Some(endpoint) = weak.upgrade().map(Endpoint) {
+                let mut state = endpoint.lock();
+                state.journal.ledger_alarm = false;
+                if state.journal.ledger_old {
+                    state.journal.touch();
+                    endpoint.flush(&mut state);
+                }
+            }
+        });
+    }
+
     fn answered(&self, state: &mut State, mark: Mark, answer: Result<(), CommitError>) {
         let Some(storage) = &self.0.storage else { return };
         match answer {
@@ -141,9 +174,16 @@ impl Endpoint {
                 state.journal.announced = true;
                 self.committed(state, mark);
                 self.flush(state);
-                if state.journal.is_idle() {
-                    self.0.stored.notify_waiters();
-                }
+                self.0.stored.notify_waiters();
+            }
+            Err(CommitError::UnknownDeadLetter { id }) => {
+                // The box was full and dropped it meanwhile. What was made of it stands.
+                let later = std::mem::take(&mut state.journal.extra);
+                state.journal.extra = mark.extra;
+                state.journal.extra.retain(|change| *change != Change::DropDead { id });
+                state.journal.extra.extend(later);
+                state.journal.touch();
+                self.flush(state);
             }
             // Nobody is left to store for.
             Err(CommitError::Closed) => {}
@@ -286,8 +326,11 @@ impl State {
         changes.push(Change::Session { device: Arc::clone(device), format: saved::FORMAT, state });
         if now.0.abs_diff(self.journal.ledger_at.0) >= LEDGER_EVERY || self.outbox.closed {
             self.journal.ledger_at = now;
+            self.journal.ledger_old = false;
             let counters = self.all_totals().to_bytes();
             changes.push(Change::Ledger { device: Arc::clone(device), counters });
+        } else {
+            self.journal.ledger_old = true;
         }
         (changes.into(), mark)
     }

@@ -36,7 +36,7 @@ totals! {
     received_bytes,
     /// Best-effort messages received and accepted.
     received_best_effort,
-    /// Of the received ones: handled by the application.
+    /// Of the received qos ones: handled by the application, and not given up.
     processed,
     /// Messages received again, and not delivered again.
     duplicates,
@@ -102,7 +102,8 @@ impl Totals {
         self.gaps += native.gaps;
         self.sent += lines.sent + native.sent;
         self.resent += lines.resent + native.resent;
-        self.acked += lines.acked + native.acked;
+        // The native engine counts gaps with them.
+        self.acked += lines.acked;
         self.sent_best_effort += lines.best_effort + native.best_sent;
         self.epochs += lines.restarts + native.epochs;
         self.quarantined += native.quarantined;

@@ -9,6 +9,7 @@
 //! is stored, and sent only after it is stored under its number. `journal.rs` says when that is.
 
 mod clock;
+mod dead;
 mod delivery;
 mod dialect;
 mod driver;
@@ -27,6 +28,7 @@ mod status;
 mod storage;
 
 pub use clock::Clock;
+pub use dead::RetryError;
 pub use delivery::Delivery;
 pub use dialect::Dialect;
 pub use driver::{Drive, Keep, Lines, Native, Seal, Speech};

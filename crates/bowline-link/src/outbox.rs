@@ -367,8 +367,9 @@ impl Outbox {
         low
     }
 
-    /// Everything up to `seq` has arrived.
-    pub(crate) fn handle_acked(&mut self, seq: u64) {
+    /// Everything up to `seq` has arrived. Says how many messages that are, holes left out.
+    pub(crate) fn handle_acked(&mut self, seq: u64) -> u64 {
+        let before = self.live;
         while self.numbered > 0 && self.entries[0].first() <= seq {
             if self.entries[0].seq > seq {
                 if let Content::Hole { first, .. } = &mut self.entries[0].content {
@@ -379,7 +380,9 @@ impl Outbox {
             self.pop();
         }
         self.acked = self.acked.max(seq);
+        let arrived = before - self.live;
         self.admit();
+        arrived as u64
     }
 
     /// The message in flight on a line dialect has arrived.
@@ -681,6 +684,11 @@ impl Outbox {
             Some(Place::Qos(at)) => (1..=stored).contains(&self.entries[at].seq),
             _ => true,
         }
+    }
+
+    /// Whether the message has a seq, or had one: it stays whatever becomes of its caller.
+    pub(crate) fn is_placed(&self, ticket: Ticket) -> bool {
+        !matches!(self.place(ticket), Some(Place::Qos(at)) if at >= self.numbered)
     }
 
     /// The caller is gone. A message that has no seq yet goes with it, any other stays.

@@ -64,6 +64,17 @@ impl<'a> Sending<'a> {
         }
     }
 
+    /// Whether the message has a place in the outbox, so that it stays there if this future is dropped
+    /// now. It will be delivered once it is stored ([`Sending::is_accepted`]).
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        match self.state {
+            State::New { .. } => false,
+            State::Queued(ticket) => self.endpoint.lock().outbox.is_placed(ticket),
+            State::Done => true,
+        }
+    }
+
     pub(crate) fn new(endpoint: &'a Endpoint, message: Message, qos: bool) -> Self {
         Sending { endpoint, state: State::New { message, qos }, options: Options::default(), alarm: None }
     }

@@ -102,6 +102,18 @@ impl Device {
         self.status().connects
     }
 
+    /// Whether the device is kept until it is forgotten; a temporary one expires when it stays away.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.endpoint.is_persistent()
+    }
+
+    /// What its queues may hold.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.endpoint.limits()
+    }
+
     /// What was counted for this device.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
@@ -124,6 +136,11 @@ impl Device {
     /// Puts a message that the application cannot handle into the dead-letter box.
     pub fn bury(&self, message: &Message, reason: impl Into<String>) {
         self.endpoint.bury(message, reason);
+    }
+
+    /// Puts a message that was to be sent and cannot be into the dead-letter box.
+    pub fn bury_unsent(&self, message: &Message, reason: impl Into<String>) {
+        self.endpoint.bury_unsent(message, reason);
     }
 
     /// Whether the device was closed or has expired: nothing will come from it any more.

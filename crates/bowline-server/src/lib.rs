@@ -16,6 +16,7 @@
 
 mod admission;
 mod builder;
+mod dead;
 mod device;
 mod keys;
 mod link;
@@ -31,6 +32,7 @@ mod stats;
 
 pub use admission::{Admission, Dialects, IdPattern};
 pub use builder::{Builder, StartError};
+pub use dead::DeadError;
 pub use device::Device;
 pub use keys::{Date, DeviceKeys, Issued, KeyChanges, KeyInfo, KeyState, Keys, KeysError};
 pub use server::{DeviceError, Server, Sessions};
@@ -38,6 +40,7 @@ pub use stats::Stats;
 
 pub use bowline_link::{
     DeadLetter, Delivery, Dialect, DownReason, DropReason, Ledger, Limits, LinkState, Message, MessageError, Outage,
-    Policy, Receipt, RecvError, SendError, Sending, Status, StatusWatch, Totals,
+    Policy, Receipt, RecvError, RetryError, SendError, Sending, Status, StatusWatch, Totals,
 };
 pub use bowline_secure::KeyId;
+pub use bowline_store::{DeadId, DeadLetterEntry, Direction};

@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) ended: Notify,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) storage: Option<Storage>,
+    /// Held by whoever takes letters out of the box.
+    pub(crate) dead: Arc<Mutex<()>>,
     pub(crate) config: Config,
     pub(crate) native: native::Config,
     pub(crate) login_timeout: Duration,
@@ -155,6 +157,7 @@ impl Server {
             ended: Notify::new(),
             stop: watch::Sender::new(false),
             storage,
+            dead: Arc::default(),
             config: config(builder.timeout, builder.settle, builder.pace),
             native: native_config(builder.timeout, builder.limits),
             login_timeout: builder.login_timeout,
@@ -290,6 +293,10 @@ impl Server {
             device.endpoint.forget();
         }
         device.is_some()
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     fn may_log_in(&self, id: &str) -> Result<(), DeviceError> {

@@ -6,6 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::demo::DemoArgs;
+use crate::how::How;
+
+mod ledger;
+
+pub(crate) use ledger::{
+    DeadArgs, DeadCommand, DeadLetters, DeviceCommand, ForgetDeviceArgs, ListDeadArgs, ShowDeadArgs, ShowDeviceArgs,
+    TakeDeadArgs,
+};
 
 /// A link between small boards and a server that outlives the network, the board and the server.
 ///
@@ -18,10 +26,10 @@ use crate::demo::DemoArgs;
     arg_required_else_help = true,
     after_help = "\
 Try it:
-  bowline demo                            see the point, no hardware needed
-  bowline serve                           a server for this machine, with an echo app
-  bowline serve --open-lan                the same for the boards on your network
-  echo '[1, 2]' | bowline device kitchen  be a board for a moment"
+  bowline demo                          see the point, no hardware needed
+  bowline serve                         a server with an echo app, this machine
+  bowline serve --open-lan              the same for the boards on your network
+  echo '[1]' | bowline device kitchen   be a board for a moment"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -32,7 +40,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server
     Serve(ServeArgs),
-    /// Be a device: send lines from standard input, print what comes
+    /// Be a device: send lines from standard input, print what comes. Also: show and forget devices
     Device(DeviceArgs),
     /// Send a message to a device through the running server
     Send(SendArgs),
@@ -40,6 +48,8 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// List the devices that the running server knows
     Devices(DevicesArgs),
+    /// List, show, retry and drop messages that nobody could handle
+    Dead(DeadArgs),
     /// Give devices keys, so that each can prove who it is
     Key(KeyArgs),
     /// Show the point in half a minute: cut links, a restarted server, nothing lost
@@ -48,12 +58,13 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without a configuration it listens on 127.0.0.1, ports 9999 and 8123, lets every device of this
-machine in, and echoes what it gets. Both ports speak all dialects; they are the defaults of the
-two MicroPython libraries.
+Without a configuration it listens on 127.0.0.1, ports 9999 and 8123, lets every
+device of this machine in, and echoes what it gets. Both ports speak all
+dialects; they are the defaults of the two MicroPython libraries.
 
-Boards that speak H, U or P cannot prove who they are, so letting the network in must be asked for:
---open-lan. A device with a key (bowline key) can, and gets in with that only.")]
+Boards that speak H, U or P cannot prove who they are, so letting the network in
+must be asked for: --open-lan. A device with a key (bowline key) can, and gets
+in with that only.")]
 pub(crate) struct ServeArgs {
     /// Configuration file (TOML); all fields are explained in docs/configuration.md
     #[arg(short, long, value_name = "FILE")]
@@ -88,13 +99,27 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Each line of standard input is a message. On dialect H a line that is not JSON is sent as a JSON
-string, because that is what the other side expects; --raw switches that off. After the end of
-input it waits until everything is acknowledged, and a moment for answers.")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    after_help = "\
+Each line of standard input is a message. On dialect H a line that is not JSON
+is sent as a JSON string, because that is what the other side expects; --raw
+switches that off. After the end of input it waits until everything is
+acknowledged, and a moment for answers.
+
+  bowline device kitchen             be the device \"kitchen\"
+  bowline device show kitchen        what the running server knows of it
+  bowline device forget kitchen      have the server forget it
+  bowline device -- show             be a device with the id \"show\""
+)]
 pub(crate) struct DeviceArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<DeviceCommand>,
     /// The device's id
-    pub(crate) id: String,
+    #[arg(required = true)]
+    pub(crate) id: Option<String>,
     /// The server
     #[arg(short, long, default_value = "127.0.0.1:9999", value_name = "HOST:PORT")]
     pub(crate) server: String,
@@ -116,6 +141,8 @@ pub(crate) struct DeviceArgs {
     /// Send without waiting for acknowledgements; what finds no link is lost
     #[arg(long)]
     pub(crate) best_effort: bool,
+    #[command(flatten)]
+    pub(crate) how: How,
     /// Send lines as they are, JSON or not
     #[arg(long)]
     pub(crate) raw: bool,
@@ -142,24 +169,32 @@ pub(crate) enum DialectArg {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-On dialect H a text that is not JSON is sent as a JSON string, because that is what boards expect;
---raw switches that off. The message stays queued if the device does not acknowledge it in time: it
-is delivered when the device is back, unless the server stops before. Exit code 3 says so.")]
+On dialect H a text that is not JSON is sent as a JSON string, because that is
+what boards expect; --raw switches that off.
+
+The message is stored before it is sent. If the device does not acknowledge it
+in time it stays queued, also while the server does not run, and is delivered
+when the device is back. Exit code 3 says so. Without a store
+(store.durability = \"memory\") it ends with the server.
+
+With --until accepted, `bowline tail` does not show when the device has it.")]
 pub(crate) struct SendArgs {
     /// The device's id
     pub(crate) id: String,
     /// The message; without it, each line of standard input is one
     pub(crate) text: Option<String>,
-    /// User header, in hexadecimal (dialect H): app, instance, app header byte
+    /// Header, in hexadecimal (dialects N and H): app, instance, tag
     #[arg(long, value_name = "HEX", value_parser = parse_hex)]
     pub(crate) header: Option<Bytes>,
     /// Send once, now, without an acknowledgement; fails if the device is not there
     #[arg(long)]
     pub(crate) best_effort: bool,
+    #[command(flatten)]
+    pub(crate) how: How,
     /// Send the text as it is, JSON or not
     #[arg(long)]
     pub(crate) raw: bool,
-    /// How long to wait for the acknowledgement, in milliseconds
+    /// How long to wait for what --until says, in milliseconds
     #[arg(long, default_value_t = 10_000, value_name = "MS")]
     pub(crate) timeout_ms: u64,
     #[command(flatten)]
@@ -189,14 +224,15 @@ pub(crate) struct DevicesArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A device with a key gets in with that key only: nobody can take its id, and what it sends and
-gets is encrypted. The keys are in the data folder, in a file that only its owner can read. The
-server need not run; if it does, it is told, and acts at once.
+A device with a key gets in with that key only: nobody can take its id, and what
+it sends and gets is encrypted. The keys are in the data folder, in a file that
+only its owner can read. The server need not run; if it does, it is told, and
+acts at once.
 
-  bowline key new kitchen            a key for the device \"kitchen\": a line to give to it
-  bowline key rotate kitchen         another one; the old goes when the device has shown the new
-  bowline key revoke kitchen         it was stolen: its keys count no more, its links end
-  bowline key remove kitchen         forget the id: where the server is open, it is open again")]
+  bowline key new kitchen      a key for the device \"kitchen\": a line to give it
+  bowline key rotate kitchen   another one; the old goes when the new was shown
+  bowline key revoke kitchen   it was stolen: its keys count no more, links end
+  bowline key remove kitchen   forget the id: it is open again where the server is")]
 pub(crate) struct KeyArgs {
     #[command(subcommand)]
     pub(crate) command: KeyCommand,

@@ -4,17 +4,24 @@ use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bowline_client::{Client, Dialect, LinkState, Message, Next, SendError};
 use tokio::sync::mpsc;
 
-use crate::cli::{DeviceArgs, DialectArg};
-use crate::talk;
+use crate::cli::{DeviceArgs, DeviceCommand, DialectArg};
+use crate::{inspect, talk};
 
 /// How long queued messages are tried for after Ctrl-C.
 const DRAIN: Duration = Duration::from_secs(2);
 
-pub(crate) async fn run(args: DeviceArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(mut args: DeviceArgs) -> anyhow::Result<ExitCode> {
+    let id = match (args.command.take(), args.id.take()) {
+        (Some(DeviceCommand::Show(args)), _) => return inspect::show(args).await,
+        (Some(DeviceCommand::Forget(args)), _) => return inspect::forget(args).await,
+        (None, Some(id)) => id,
+        // The command line is not accepted without.
+        (None, None) => bail!("expected the id of a device"),
+    };
     let dialect = match args.dialect {
         DialectArg::N => Dialect::Native,
         DialectArg::H => Dialect::Headers,
@@ -23,7 +30,7 @@ pub(crate) async fn run(args: DeviceArgs) -> anyhow::Result<ExitCode> {
     };
     let fail_fast = args.fail_fast;
     let server = args.server.clone();
-    let mut builder = Client::builder(&args.id, &args.server);
+    let mut builder = Client::builder(&id, &args.server);
     if let Some(key) = &args.key {
         builder = builder.key(&read_key(key)?)?;
     }
@@ -93,8 +100,9 @@ async fn feed(client: &Client, args: &DeviceArgs, dialect: Dialect) -> anyhow::R
         let message = Message::with_header(header, payload.as_bytes());
         if !args.best_effort {
             // One after the other: standard input is read as fast as messages are acknowledged.
-            match client.send(message).await {
+            match args.how.of(client.send(message)).await {
                 Err(SendError::Message(error)) => eprintln!("not sent: {error}"),
+                Err(error @ (SendError::Dropped(_) | SendError::NoReceipt(_))) => eprintln!("{error}"),
                 other => other?,
             }
         } else {
@@ -103,6 +111,10 @@ async fn feed(client: &Client, args: &DeviceArgs, dialect: Dialect) -> anyhow::R
                 eprintln!("not sent: {error}");
             }
         }
+    }
+    while client.ledger().unsent > 0 {
+        // Nobody waits for what was only to be accepted.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tokio::time::sleep(Duration::from_millis(args.linger_ms)).await;
     Ok(())

@@ -39,7 +39,7 @@ pub(crate) struct Text {
 impl Text {
     pub(crate) fn of(message: &bowline_server::Message, qos: bool) -> Self {
         Text {
-            header: message.header().iter().map(|byte| format!("{byte:02x}")).collect(),
+            header: crate::control::hex(message.header()),
             payload: String::from_utf8_lossy(message.payload()).into_owned(),
             qos,
         }

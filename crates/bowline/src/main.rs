@@ -3,15 +3,20 @@
 mod app;
 mod cli;
 mod config;
+mod confirm;
 mod control;
+mod dead;
 mod demo;
 mod device;
+mod how;
 mod hub;
+mod inspect;
 mod key;
 mod logging;
 mod near;
 mod serve;
 mod talk;
+mod units;
 
 use std::process::ExitCode;
 
@@ -26,7 +31,8 @@ fn main() -> ExitCode {
         Command::Device(args) => runtime().and_then(|runtime| runtime.block_on(device::run(args))),
         Command::Send(args) => runtime().and_then(|runtime| runtime.block_on(talk::send(args))),
         Command::Tail(args) => runtime().and_then(|runtime| runtime.block_on(talk::tail(args))),
-        Command::Devices(args) => runtime().and_then(|runtime| runtime.block_on(talk::devices(args))),
+        Command::Devices(args) => runtime().and_then(|runtime| runtime.block_on(inspect::devices(args))),
+        Command::Dead(args) => runtime().and_then(|runtime| runtime.block_on(dead::run(args))),
         Command::Key(args) => runtime().and_then(|runtime| runtime.block_on(key::run(args))),
         Command::Demo(args) => runtime().and_then(|runtime| runtime.block_on(demo::run(args))),
     };

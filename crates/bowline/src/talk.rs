@@ -1,4 +1,4 @@
-//! `bowline send`, `tail` and `devices`: talking to the running server.
+//! `bowline send` and `tail`: talking to the running server.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use bowline_server::Dialect;
 
-use crate::cli::{DevicesArgs, SendArgs, TailArgs};
-use crate::control::{Client, Device, Send, Sent, escape};
+use crate::cli::{SendArgs, TailArgs};
+use crate::control::{Client, Send, Sent, escape, hex};
 use crate::hub::{Event, Text, What};
 
 /// Exit code of `bowline send` when the message stays queued.
@@ -38,10 +38,7 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
 pub(crate) async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
     let mut client = Client::connect(&args.server.data).await?;
     let path = format!("/v1/devices/{}/messages", escape(&args.id));
-    let header = args
-        .header
-        .as_ref()
-        .map_or_else(String::new, |header| header.0.iter().map(|byte| format!("{byte:02x}")).collect());
+    let header = args.header.as_ref().map_or_else(String::new, |header| hex(&header.0));
     let mut queued = 0;
     if args.text.is_none() && io::stdin().is_terminal() {
         eprintln!("each line is a message; Ctrl-D ends");
@@ -56,17 +53,20 @@ pub(crate) async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
             header: header.clone(),
             qos: !args.best_effort,
             raw: args.raw,
+            how: args.how,
             timeout_ms: args.timeout_ms,
         };
         match client.post::<Sent>(&path, &request).await? {
+            Sent::Accepted { micros } => println!("accepted after {}", millis(micros)),
+            Sent::Processed { micros } => println!("processed after {}", millis(micros)),
             Sent::Acknowledged { micros } => println!("acknowledged after {}", millis(micros)),
             Sent::Written { micros } => println!("written after {}", millis(micros)),
-            Sent::Queued { device_is_up } => {
+            Sent::Queued { device_is_up, stored } => {
                 queued += 1;
                 let why = if device_is_up { "has not acknowledged it yet" } else { "is not connected" };
+                let but = if stored { "" } else { ", unless the server stops before: it has no store" };
                 eprintln!(
-                    "{:?} {why}: the message stays queued, and is delivered when the device takes it, \
-                     unless the server stops before",
+                    "{:?} {why}: the message stays queued, and is delivered when the device takes it{but}",
                     args.id
                 );
             }
@@ -118,39 +118,6 @@ fn describe(Event { device, what }: &Event) -> String {
         What::Down { reason } => format!("{device} down: {reason}"),
         What::Missed { events } => format!("({events} events missed: this terminal is too slow)"),
     }
-}
-
-pub(crate) async fn devices(args: DevicesArgs) -> anyhow::Result<ExitCode> {
-    let devices: Vec<Device> = Client::connect(&args.server.data).await?.get("/v1/devices").await?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&devices)?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    if devices.is_empty() {
-        println!("No device has connected yet.");
-        return Ok(ExitCode::SUCCESS);
-    }
-    let width = devices.iter().map(|device| device.id.chars().count()).max().unwrap_or(0).max(6);
-    println!(
-        "{:width$}  {:7}  {:>6}  {:>9}  {:>9}  {:>7}  {:>10}  {:>5}  link",
-        "device", "dialect", "links", "received", "acked", "unsent", "duplicates", "dead"
-    );
-    for device in devices {
-        println!(
-            "{:width$}  {:7}  {:>6}  {:>9}  {:>9}  {:>7}  {:>10}  {:>5}  {}{}",
-            device.id,
-            device.dialect.as_deref().unwrap_or("-"),
-            device.connects,
-            device.received,
-            device.acked,
-            device.unsent,
-            device.duplicates,
-            device.dead_letters,
-            device.link,
-            device.peer.map_or_else(String::new, |peer| format!(" from {peer}")),
-        );
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

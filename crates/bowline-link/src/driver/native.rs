@@ -240,7 +240,7 @@ impl Speaker {
     fn syncs_acked(&self, endpoint: &Endpoint, state: &mut State) {
         let acked = state.bases.tx + state.native.acked();
         if acked > state.outbox.acked() {
-            state.outbox.handle_acked(acked);
+            state.totals.acked += state.outbox.handle_acked(acked);
             state.journal.touch();
             endpoint.notify_room();
         }

@@ -63,6 +63,11 @@ impl Client {
         self.ask(Method::POST, path, body).await
     }
 
+    /// Has something removed, and reads the answer.
+    pub(crate) async fn delete<T: DeserializeOwned>(&mut self, path: &str) -> anyhow::Result<T> {
+        self.ask(Method::DELETE, path, &()).await
+    }
+
     /// Asks, and reads the answer line by line.
     pub(crate) async fn lines(&mut self, path: &str) -> anyhow::Result<Lines> {
         let response = self.request(Method::GET, path, &()).await?;

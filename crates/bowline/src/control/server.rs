@@ -13,16 +13,19 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bowline_server::{Keys, LinkState, Message, SendError};
+use bowline_server::{Keys, Message, SendError, Sending};
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Device, KeysReloaded, Problem, Send, Sent, Status};
+use super::{KeysReloaded, Problem, Send, Sent, Status, dead, devices};
+use crate::how::{How, Until};
 use crate::hub::{Event, Hub, Text, What};
-use crate::near::nearest;
 use crate::{cli, talk};
+
+/// How long storing a message may take before whoever sends it is told that it is not stored.
+const STORING: Duration = Duration::from_secs(5);
 
 /// The socket, bound and not yet served.
 #[derive(Debug)]
@@ -38,10 +41,11 @@ pub(crate) struct Server {
     task: JoinHandle<()>,
 }
 
+/// What requests are answered from.
 #[derive(Clone)]
-struct Api {
-    server: bowline_server::Server,
-    keys: Keys,
+pub(super) struct Api {
+    pub(super) server: bowline_server::Server,
+    pub(super) keys: Keys,
     hub: Hub,
 }
 
@@ -71,8 +75,12 @@ impl Socket {
     pub(crate) fn serve(self, server: bowline_server::Server, keys: Keys, hub: Hub) -> Server {
         let routes = Router::new()
             .route("/v1/status", get(status))
-            .route("/v1/devices", get(devices))
+            .route("/v1/devices", get(devices::list))
+            .route("/v1/devices/{id}", get(devices::show).delete(devices::forget))
             .route("/v1/devices/{id}/messages", post(send))
+            .route("/v1/dead", get(dead::list))
+            .route("/v1/dead/{number}", get(dead::show).delete(dead::drop))
+            .route("/v1/dead/{number}/retry", post(dead::retry))
             .route("/v1/keys/reload", post(reload_keys))
             .route("/v1/tail", get(tail))
             .with_state(Api { server, keys, hub });
@@ -103,60 +111,42 @@ async fn status(State(context): State<Api>) -> Json<Status> {
     })
 }
 
-async fn devices(State(context): State<Api>) -> Json<Vec<Device>> {
-    let mut devices: Vec<_> = context.server.devices().iter().map(describe).collect();
-    devices.sort_by(|a, b| a.id.cmp(&b.id));
-    Json(devices)
-}
-
-fn describe(device: &bowline_server::Device) -> Device {
-    let status = device.status();
-    let ledger = device.ledger();
-    let (link, dialect, peer) = match &status.link {
-        LinkState::Never => ("never connected".to_owned(), None, None),
-        LinkState::Up { dialect, peer } => ("up".to_owned(), Some(dialect.to_string()), Some(peer.to_string())),
-        LinkState::Down(reason) => (reason.to_string(), None, None),
-    };
-    Device {
-        id: device.id().to_owned(),
-        up: status.is_up(),
-        link,
-        dialect,
-        peer,
-        connects: status.connects,
-        received: ledger.session.accepted,
-        acked: ledger.session.acked,
-        unread: ledger.unread,
-        unsent: ledger.unsent,
-        resent: ledger.session.resent,
-        duplicates: ledger.session.duplicates,
-        dead_letters: ledger.dead_letters,
-    }
-}
-
 async fn send(
     State(context): State<Api>,
     UrlPath(id): UrlPath<String>,
     Json(request): Json<Send>,
 ) -> Result<Json<Sent>, Response> {
-    let device = context.server.get(&id).ok_or_else(|| unknown(&context.server, &id))?;
+    let device = context.server.get(&id).ok_or_else(|| devices::unknown(&context.server, &id))?;
     let header = cli::parse_hex(&request.header).map_err(|error| problem(StatusCode::BAD_REQUEST, error))?;
     let dialect = device.dialect();
     let payload = if request.raw { request.payload } else { talk::as_payload(request.payload, dialect) };
     let message = Message::with_header(&header.0, payload.as_bytes());
     let start = Instant::now();
     let timeout = Duration::from_millis(request.timeout_ms);
-    match deliver(device.clone(), context.hub, message, request.qos, timeout).await {
+    match deliver(device.clone(), context.hub, message, request.qos.then_some(request.how), timeout).await {
         Delivery::Done(Ok(())) => {
             let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
             let acknowledged = request.qos && device.dialect().is_none_or(bowline_server::Dialect::acknowledges);
-            Ok(Json(if acknowledged { Sent::Acknowledged { micros } } else { Sent::Written { micros } }))
+            Ok(Json(match request.how.until {
+                Until::Accepted if request.qos => Sent::Accepted { micros },
+                Until::Processed if acknowledged => Sent::Processed { micros },
+                _ if acknowledged => Sent::Acknowledged { micros },
+                _ => Sent::Written { micros },
+            }))
         }
         Delivery::Done(Err(error @ SendError::Message(_))) => {
             Err(problem(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
         }
         Delivery::Done(Err(error)) => Err(problem(StatusCode::CONFLICT, error.to_string())),
-        Delivery::Queued => Ok(Json(Sent::Queued { device_is_up: device.status().is_up() })),
+        Delivery::Queued => {
+            let stored = context.server.store().is_some();
+            Ok(Json(Sent::Queued { device_is_up: device.status().is_up(), stored }))
+        }
+        Delivery::NotStored => Err(problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store takes no changes now: the message is sent as soon as it does, unless the server stops before"
+                .to_owned(),
+        )),
         Delivery::NoRoom => Err(problem(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the queue for {id:?} is full ({} messages): not sent, try again later", device.ledger().unsent),
@@ -169,45 +159,77 @@ enum Delivery {
     Done(Result<(), SendError>),
     /// It will be sent.
     Queued,
+    /// It will be sent if the store takes it before the server ends.
+    NotStored,
     /// It will not.
     NoRoom,
 }
 
-/// Sends a message, waits for at most `timeout`, and sees to it that watchers learn of its delivery
-/// whenever that is.
-async fn deliver(device: bowline_server::Device, hub: Hub, message: Message, qos: bool, timeout: Duration) -> Delivery {
+/// Waits until a message that has a place in the queue is stored too, for as long as that may take.
+/// Returns what became of it, if that is known sooner.
+async fn settle(sending: &mut Sending<'_>) -> Option<Result<(), SendError>> {
+    let deadline = Instant::now() + STORING;
+    while !sending.is_accepted() && sending.is_placed() && Instant::now() < deadline {
+        if let Ok(result) = tokio::time::timeout(Duration::from_millis(5), &mut *sending).await {
+            return Some(result);
+        }
+    }
+    None
+}
+
+/// Sends a message, as qos if it is said `how`, waits for at most `timeout`, and sees to it that watchers
+/// learn of its delivery whenever that is, unless it was only to be accepted.
+async fn deliver(
+    device: bowline_server::Device,
+    hub: Hub,
+    message: Message,
+    how: Option<How>,
+    timeout: Duration,
+) -> Delivery {
     let (tell, told) = oneshot::channel();
     tokio::spawn(async move {
+        let qos = how.is_some();
         let text = Text::of(&message, qos);
-        let mut sending = if qos { device.send(message) } else { device.send_best_effort(message) };
-        let first = tokio::time::timeout(timeout, &mut sending).await;
+        let copy = message.clone();
+        let mut sending = match how {
+            Some(how) => how.of(device.send(message)),
+            None => device.send_best_effort(message),
+        };
+        let first = match tokio::time::timeout(timeout, &mut sending).await {
+            Ok(result) => Some(result),
+            Err(_) if qos => settle(&mut sending).await,
+            Err(_) => None,
+        };
         let (delivery, result) = match first {
-            Ok(result) => (Delivery::Done(result.clone()), Some(result)),
-            Err(_) if qos && sending.is_accepted() => (Delivery::Queued, None),
-            Err(_) => (Delivery::NoRoom, Some(Err(SendError::Closed))),
+            Some(result) => (Delivery::Done(result.clone()), Some(result)),
+            None if qos && sending.is_accepted() => (Delivery::Queued, None),
+            None if qos && sending.is_placed() => (Delivery::NotStored, None),
+            None => (Delivery::NoRoom, Some(Err(SendError::Closed))),
         };
         // Who asked may be gone.
         let _ = tell.send(delivery);
         let result = match result {
             Some(result) => result,
-            None => sending.await,
+            None => {
+                let late = sending.await;
+                // Nobody else learns of it any more.
+                match &late {
+                    Err(error @ SendError::Message(_)) => {
+                        tracing::warn!(device = %device.id(), "{error}: kept as a dead letter");
+                        device.bury_unsent(&copy, error.to_string());
+                    }
+                    Err(error @ SendError::Dropped(_)) => tracing::info!(device = %device.id(), "{error}"),
+                    _ => {}
+                }
+                late
+            }
         };
-        if result.is_ok() {
+        if result.is_ok() && how.is_none_or(|how| how.until != Until::Accepted) {
             hub.tell(device.id(), || What::Sent(text));
         }
     });
     // The task ends only with the runtime before it has told.
     told.await.unwrap_or(Delivery::NoRoom)
-}
-
-fn unknown(server: &bowline_server::Server, id: &str) -> Response {
-    let known = server.devices();
-    let hint = match (nearest(id, known.iter().map(|device| device.id())), known.len()) {
-        (Some(nearest), _) => format!("did you mean {nearest:?}?"),
-        (None, 0) => "no device has connected yet".to_owned(),
-        (None, count) => format!("known are {count}, see `bowline devices`"),
-    };
-    problem(StatusCode::NOT_FOUND, format!("no device {id:?} has connected: {hint}"))
 }
 
 async fn reload_keys(State(context): State<Api>) -> Result<Json<KeysReloaded>, Response> {
@@ -248,6 +270,6 @@ async fn next(events: &mut broadcast::Receiver<Event>) -> Option<Event> {
     }
 }
 
-fn problem(status: StatusCode, error: String) -> Response {
+pub(super) fn problem(status: StatusCode, error: String) -> Response {
     (status, Json(Problem { error })).into_response()
 }

@@ -2,7 +2,9 @@
 
 mod boards;
 mod commands;
+mod dead;
 mod demo;
+mod devices;
 mod harness;
 mod keys;
 mod memory;
