@@ -140,6 +140,37 @@ fn what_comes_after_a_retried_letter_is_delivered() {
     assert_eq!(device(&server, "kitchen", "h", "", "4\n"), "4\n", "on another dialect too");
 }
 
+/// Both have a number in the inbox, and not the same.
+#[test]
+fn a_retried_letter_and_what_comes_after_it_are_both_stored() {
+    let folder = TempDir::new().unwrap();
+    let store =
+        bowline_store::Store::open(folder.path(), bowline_store::Durability::Fsync, Default::default()).unwrap();
+    let admission = bowline_server::Admission { open: vec!["*".to_owned()], ..bowline_server::Admission::open() };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let builder = bowline_server::Server::builder().listen("127.0.0.1:0".parse().unwrap());
+        let server = builder.admission(admission).store(store).start().await.unwrap();
+        let address = server.addresses()[0].to_string();
+        let client = bowline_client::Client::builder("kitchen", address).start().unwrap();
+        client.send("a").await.unwrap();
+        let kitchen = server.device("kitchen").await.unwrap();
+        kitchen.next().await.unwrap().bury("not now");
+        let letter = loop {
+            match server.dead_letters(None).await.unwrap().first() {
+                Some(letter) => break letter.id,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        server.retry_dead(letter).await.unwrap();
+        client.send("b").await.unwrap();
+        let stored = server.store().unwrap().load("kitchen").unwrap().unwrap().inbox;
+        let payloads: Vec<_> = stored.iter().map(|message| &message.payload[..]).collect();
+        assert_eq!(payloads, [b"a", b"b"], "acknowledged, so stored");
+        assert_eq!(kitchen.recv().await.unwrap().text(), Some("a"));
+        assert_eq!(kitchen.recv().await.unwrap().text(), Some("b"));
+    });
+}
+
 #[test]
 fn a_letter_to_a_device_is_retried_once_after_a_restart() {
     let mut server = Server::starts();
