@@ -319,3 +319,6 @@ impl Inbox {
         self.dead.iter().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -742,6 +742,9 @@ enum Place {
 }
 
 #[cfg(test)]
+mod holes;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

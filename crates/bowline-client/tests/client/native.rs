@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bowline_client::{Backoff, Dialect, DownReason, Message, Policy, Receipt, SendError};
 use bowline_proto::native::CloseReason;
-use futures_util::future::join_all;
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 
 use crate::harness::soon;
 use crate::world::{ID, World, eventually, is_pending, numbers, takes, takes_here, today};
