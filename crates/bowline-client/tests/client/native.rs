@@ -250,3 +250,16 @@ async fn a_new_key_replaces_the_old_one_without_a_message_lost() {
     assert_eq!(takes(&world.device(), 2).await, ["1", "2"]);
     eventually(|| world.keys.list()[0].keys.len() == 1).await;
 }
+
+#[tokio::test]
+async fn a_new_key_shown_while_the_old_one_has_the_link_ends_only_the_old_link() {
+    let world = World::runs().await;
+    world.connected().await;
+    let line = world.keys.rotate(ID, today()).unwrap().line().to_string();
+    let newcomer = crate::harness::client(&world.net.address, Dialect::Native).key(&line).unwrap().start().unwrap();
+    soon(newcomer.connected()).await.unwrap();
+    eventually(|| world.keys.list()[0].keys.len() == 1 && !world.client().status().is_up()).await;
+    eventually(|| world.server().stats().refused_key > 0).await;
+    assert!(newcomer.status().is_up() && newcomer.connects() == 1);
+    soon(newcomer.send("from the new one")).await.unwrap();
+}
