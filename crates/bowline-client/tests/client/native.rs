@@ -149,6 +149,7 @@ async fn a_message_waiting_for_bytes_of_credit_that_is_dropped_leaves_a_gap_and_
     soon(client.send(large(b'a'))).await.unwrap();
     let mut first = Box::pin(client.send(large(b'b')).policy(Policy::KeepLatest));
     assert!(is_pending(&mut first));
+    eventually(|| first.is_accepted()).await;
     // It goes to the engine, which has no credit for it.
     soon(client.send_best_effort("behind it")).await.unwrap();
     let mut second = Box::pin(client.send(large(b'c')).policy(Policy::KeepLatest));

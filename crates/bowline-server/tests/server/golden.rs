@@ -21,7 +21,7 @@ fn golden(format: u32) -> PathBuf {
 }
 
 /// A device on N that says it is in `epoch`, and what the server says to that.
-async fn comes_in(server: &Server, epoch: u64) -> (Peer, Welcome) {
+pub(crate) async fn comes_in(server: &Server, epoch: u64) -> (Peer, Welcome) {
     let mut peer = Peer::connects(server).await;
     let hello = Hello { version: 1, features: 0, epoch, keepalive: 20_000, max_body: 512 };
     peer.0.writes([open_mode("n"), frame(&Frame::Hello(hello))].concat()).await;
@@ -31,7 +31,7 @@ async fn comes_in(server: &Server, epoch: u64) -> (Peer, Welcome) {
     (peer, welcome)
 }
 
-async fn starts(peer: &mut Peer, epoch: u64, cursors: Cursors) {
+pub(crate) async fn starts(peer: &mut Peer, epoch: u64, cursors: Cursors) {
     let start = Start { epoch, cursors, credit: Credit { messages: 100, bytes: 10_000 } };
     peer.0.writes(frame(&Frame::Start(start))).await;
 }
