@@ -332,3 +332,6 @@ impl Inbox {
         self.dead.iter().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -750,6 +750,9 @@ enum Place {
 }
 
 #[cfg(test)]
+mod holes;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -43,6 +43,23 @@ async fn holes_survive_a_crash_of_the_sender() {
 }
 
 #[tokio::test]
+async fn a_hole_at_the_end_of_an_outbox_survives_too_and_its_number_is_not_used_again() {
+    let mut world = World::runs().await;
+    soon(world.client().send("first")).await.unwrap();
+    world.net.target(None);
+    eventually(|| !world.client().status().is_up()).await;
+    let late = world.client().send("late").expires_in(Duration::from_millis(20));
+    assert_eq!(soon(late).await, Err(SendError::Dropped(DropReason::Expired)));
+    // Most likely stored by then; otherwise it expires once more.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    world.client_crashes();
+    world.client_starts().await;
+    world.net.target(Some(world.server().addresses()[0]));
+    soon(world.client().send("next")).await.unwrap();
+    assert_eq!((hears(&world).await, hears(&world).await), (("first".into(), 0), ("next".into(), 1)));
+}
+
+#[tokio::test]
 async fn a_gap_is_told_although_the_receiver_crashes_before_the_next_message() {
     let mut world = World::waits().await;
     world.server_starts().await;
@@ -87,13 +104,14 @@ async fn what_was_sent_is_delivered_whatever_its_policy() {
     let mut world = World::waits().await;
     world.server_starts().await;
     world.client_starts().await;
-    world.connected().await;
+    soon(world.client().send("0")).await.unwrap();
+    assert_eq!(hears(&world).await, ("0".into(), 0));
     // Received, and not acknowledged: the server cannot store it.
     world.server_folder.breaks();
     let short = Duration::from_millis(20);
     let mut first = Box::pin(world.client().send("1").policy(Policy::KeepLatest).expires_in(short));
     assert!(is_pending(&mut first));
-    eventually(|| world.device().ledger().totals.received == 1).await;
+    eventually(|| world.device().ledger().totals.received == 2).await;
     let mut second = Box::pin(world.client().send("2").policy(Policy::KeepLatest));
     assert!(is_pending(&mut second));
     tokio::time::sleep(2 * short).await;

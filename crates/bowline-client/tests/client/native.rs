@@ -149,6 +149,7 @@ async fn a_message_waiting_for_bytes_of_credit_that_is_dropped_leaves_a_gap_and_
     soon(client.send(large(b'a'))).await.unwrap();
     let mut first = Box::pin(client.send(large(b'b')).policy(Policy::KeepLatest));
     assert!(is_pending(&mut first));
+    eventually(|| first.is_accepted()).await;
     // It goes to the engine, which has no credit for it.
     soon(client.send_best_effort("behind it")).await.unwrap();
     let mut second = Box::pin(client.send(large(b'c')).policy(Policy::KeepLatest));
@@ -249,4 +250,17 @@ async fn a_new_key_replaces_the_old_one_without_a_message_lost() {
     soon(world.client().send("2")).await.unwrap();
     assert_eq!(takes(&world.device(), 2).await, ["1", "2"]);
     eventually(|| world.keys.list()[0].keys.len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_new_key_shown_while_the_old_one_has_the_link_ends_only_the_old_link() {
+    let world = World::runs().await;
+    world.connected().await;
+    let line = world.keys.rotate(ID, today()).unwrap().line().to_string();
+    let newcomer = crate::harness::client(&world.net.address, Dialect::Native).key(&line).unwrap().start().unwrap();
+    soon(newcomer.connected()).await.unwrap();
+    eventually(|| world.keys.list()[0].keys.len() == 1 && !world.client().status().is_up()).await;
+    eventually(|| world.server().stats().refused_key > 0).await;
+    assert!(newcomer.status().is_up() && newcomer.connects() == 1);
+    soon(newcomer.send("from the new one")).await.unwrap();
 }

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use bowline_proto::native::wire::{Ack, Credit, Cursors, Frame};
 use bowline_server::{Builder, Server};
 use bowline_store::{Durability, OpenError, Store};
 use bowline_store_vfs::Folder;
 
 use crate::harness::{Board, eventually, millis, receives, sending, soon};
+use crate::openers::frame;
 
 /// A server with its store in `folder`.
 async fn starts(folder: &Folder) -> Server {
@@ -226,4 +228,35 @@ async fn a_damaged_session_is_one_devices_trouble() {
         board.expects("01002c").await;
         receives(&device, "[1]").await;
     }
+}
+
+#[tokio::test]
+async fn what_n_delivered_is_not_taken_for_what_h_had_in_flight() {
+    let folder = Folder::new();
+    let server = starts(&folder).await;
+    let mut board = Board::logs_in_h(&server, "n").await;
+    let device = server.get("n").unwrap();
+    for text in ["[0]", "[1]"] {
+        soon(device.send(text).until(bowline_server::Receipt::Accepted)).await.unwrap();
+    }
+    assert_eq!(board.acknowledges_h(1).await, ["000001[0]"]);
+    board.expects("010001[1]").await;
+    // The same id with another program, which acknowledges it.
+    let (mut peer, welcome) = crate::golden::comes_in(&server, 0).await;
+    assert_eq!(welcome.cursors.last, 1);
+    crate::golden::starts(&mut peer, welcome.epoch, Cursors::default()).await;
+    loop {
+        let body = peer.record().await.expect("the message");
+        if body.windows(3).any(|bytes| bytes == b"[1]") {
+            break;
+        }
+    }
+    let credit = Credit { messages: 9, bytes: 999 };
+    peer.0.writes(frame(&Frame::Ack(Ack { durable: 1, received: 1, credit, missing: false }))).await;
+    eventually(|| device.ledger().unsent == 0).await;
+    // And with the first one again.
+    let mut board = Board::logs_in_h(&server, "n").await;
+    let sent = sending(&device, "[2]");
+    assert_eq!(board.acknowledges_h(1).await, ["000001[2]"], "as a new message");
+    soon(sent).await.unwrap().unwrap();
 }

@@ -3,6 +3,7 @@
 mod cancel;
 mod delivery;
 mod durable;
+mod golden;
 mod harness;
 mod hostile;
 mod identity;

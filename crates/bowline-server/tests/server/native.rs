@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bowline_proto::native::wire::{Channel, Credit, Cursors, Data, Frame, Start, record};
+use bowline_proto::native::wire::{Channel, Credit, Cursors, Data, Frame, Start};
 use bowline_server::{Admission, DownReason, Keys};
 use tempfile::TempDir;
 
 use crate::harness::{Board, eventually, goes_down, loopback, only, pending, receives, sending, soon};
-use crate::openers::{Device, Peer, hello, server, today};
+use crate::openers::{Device, Peer, frame, hello, server, today};
 
 #[tokio::test]
 async fn a_device_gets_in_with_its_key_whatever_the_configuration_lists() {
@@ -163,12 +163,4 @@ async fn r44_a_newcomer_has_the_session_only_when_it_has_started() {
     };
     assert!(data > 0 && device.status().is_up() && device.connects() == 1);
     sent.abort();
-}
-
-/// A record with one frame, not sealed.
-fn frame(frame: &Frame<'_>) -> Vec<u8> {
-    let mut bytes = [0; 128];
-    let len = frame.emit(&mut bytes[record::HEADER..]).expect("room");
-    let len = record::finish(&mut bytes, len).expect("room");
-    bytes[..len].to_vec()
 }

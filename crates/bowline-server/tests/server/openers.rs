@@ -143,3 +143,11 @@ pub(crate) fn assert_nobody(server: &Server) {
     assert!(server.devices().is_empty());
     assert_eq!(server.stats().logins, 0);
 }
+
+/// A record with one frame, not sealed.
+pub(crate) fn frame(frame: &Frame<'_>) -> Vec<u8> {
+    let mut bytes = [0; 128];
+    let len = frame.emit(&mut bytes[record::HEADER..]).expect("room");
+    let len = record::finish(&mut bytes, len).expect("room");
+    bytes[..len].to_vec()
+}
