@@ -36,10 +36,34 @@ impl From<CommitError> for Fault {
 /// Applies all changes. After an error some of them are applied: the caller rolls back.
 pub(crate) fn apply(db: &Connection, limits: &Limits, transaction: &Transaction) -> Result<Committed, Fault> {
     let mut apply = Apply { db, limits, done: Committed::default(), known: None };
-    for change in &transaction.changes {
-        apply.change(change)?;
+    for run in transaction.changes.chunk_by(is_run) {
+        match run {
+            [change] => apply.change(change)?,
+            run => apply.messages(run)?,
+        }
     }
     Ok(apply.done)
+}
+
+/// Whether both are messages for the end of the same queue, in order.
+fn is_run(one: &Change, next: &Change) -> bool {
+    match (queued(one), queued(next)) {
+        (Some((device, queue, seq, _)), Some((other, same, next, _))) => device == other && queue == same && seq < next,
+        _ => false,
+    }
+}
+
+/// Of a message for the end of a queue: whose, which queue, its number and its bytes.
+fn queued(change: &Change) -> Option<(&Arc<str>, Queue, Seq, usize)> {
+    match change {
+        Change::Receive { device, message } => {
+            Some((device, Queue::Inbox, message.seq, message.header.len() + message.payload.len()))
+        }
+        Change::Send { device, message } => {
+            Some((device, Queue::Outbox, message.seq, message.header.len() + message.payload.len()))
+        }
+        _ => None,
+    }
 }
 
 struct Apply<'a> {
@@ -52,6 +76,21 @@ struct Apply<'a> {
 
 /// A device's row.
 type Key = i64;
+
+/// Messages to come to the end of a queue, in order.
+struct Growth {
+    first: Seq,
+    last: Seq,
+    count: u64,
+    /// Their bytes.
+    size: u64,
+}
+
+impl Growth {
+    fn one(seq: Seq, size: usize) -> Self {
+        Growth { first: seq, last: seq, count: 1, size: size as u64 }
+    }
+}
 
 impl Apply<'_> {
     fn change(&mut self, change: &Change) -> Result<(), Fault> {
@@ -108,8 +147,13 @@ impl Apply<'_> {
     }
 
     fn receive(&mut self, device: &Arc<str>, message: &InboxMessage) -> Result<(), Fault> {
+        let size = message.header.len() + message.payload.len();
+        let key = self.grow(device, Queue::Inbox, &Growth::one(message.seq, size))?;
+        Ok(self.insert_received(key, message)?)
+    }
+
+    fn insert_received(&self, key: Key, message: &InboxMessage) -> rusqlite::Result<()> {
         let InboxMessage { seq, epoch, qos, received_at, header, payload } = message;
-        let key = self.grow(device, Queue::Inbox, *seq, header.len() + payload.len())?;
         let sql = "INSERT INTO inbox (device, seq, epoch, qos, received_at, header, payload) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         self.run(sql, params![key, number(*seq), bits(*epoch), qos, millis(*received_at), &header[..], &payload[..]])?;
@@ -117,8 +161,13 @@ impl Apply<'_> {
     }
 
     fn send(&mut self, device: &Arc<str>, message: &OutboxMessage) -> Result<(), Fault> {
+        let size = message.header.len() + message.payload.len();
+        let key = self.grow(device, Queue::Outbox, &Growth::one(message.seq, size))?;
+        Ok(self.insert_sent(key, message)?)
+    }
+
+    fn insert_sent(&self, key: Key, message: &OutboxMessage) -> rusqlite::Result<()> {
         let OutboxMessage { seq, policy, created_at, expires_at, header, payload } = message;
-        let key = self.grow(device, Queue::Outbox, *seq, header.len() + payload.len())?;
         let sql = "INSERT INTO outbox (device, seq, policy, created_at, expires_at, header, payload) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let expires_at = expires_at.map(millis);
@@ -126,26 +175,53 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// Makes room for one more message in a queue, if its number and the quota allow.
-    fn grow(&mut self, device: &Arc<str>, queue: Queue, seq: Seq, size: usize) -> Result<Key, Fault> {
-        let quota = self.quota(queue);
-        let size = size as u64;
+    /// A run of messages for one queue. The device's row is written once for all of them, unless one of
+    /// them does not fit: then one by one, which finds out which.
+    fn messages(&mut self, run: &[Change]) -> Result<(), Fault> {
+        let one_by_one = |apply: &mut Self| run.iter().try_for_each(|change| apply.change(change));
+        let ends = run.first().and_then(queued).zip(run.last().and_then(queued));
+        let Some(((device, queue, first, _), (.., last, _))) = ends else { return one_by_one(self) };
+        let size = run.iter().filter_map(queued).map(|(.., size)| size as u64).sum();
         let key = self.key(device)?;
-        let sql = match queue {
-            Queue::Inbox => {
-                "UPDATE device SET inbox_last = ?2, inbox_count = inbox_count + 1, inbox_bytes = inbox_bytes + ?3 \
-                 WHERE id = ?1 AND inbox_last < ?2 AND inbox_count < ?4 AND inbox_bytes + ?3 <= ?5"
+        if !self.has_grown(key, queue, &Growth { first, last, count: run.len() as u64, size })? {
+            return one_by_one(self);
+        }
+        for change in run {
+            match change {
+                Change::Receive { message, .. } => self.insert_received(key, message)?,
+                Change::Send { message, .. } => self.insert_sent(key, message)?,
+                _ => {}
             }
-            Queue::Outbox => {
-                "UPDATE device SET outbox_last = ?2, outbox_count = outbox_count + 1, outbox_bytes = outbox_bytes + ?3 \
-                 WHERE id = ?1 AND outbox_last < ?2 AND outbox_count < ?4 AND outbox_bytes + ?3 <= ?5"
-            }
-        };
-        let room = params![key, number(seq), clamp(size), clamp(quota.count), clamp(quota.bytes)];
-        if i64::try_from(seq.0).is_ok() && self.run(sql, room)? == 1 {
+        }
+        Ok(())
+    }
+
+    /// Makes room for one more message in a queue, if its number and the quota allow.
+    fn grow(&mut self, device: &Arc<str>, queue: Queue, growth: &Growth) -> Result<Key, Fault> {
+        let key = self.key(device)?;
+        if self.has_grown(key, queue, growth)? {
             return Ok(key);
         }
-        Err(self.why_not(device, queue, seq, size)?.into())
+        Err(self.why_not(device, queue, growth.first, growth.size)?.into())
+    }
+
+    /// Makes room for messages in a queue, if their numbers and the quota allow. Says whether they do.
+    fn has_grown(&self, key: Key, queue: Queue, growth: &Growth) -> rusqlite::Result<bool> {
+        let quota = self.quota(queue);
+        let sql = match queue {
+            Queue::Inbox => {
+                "UPDATE device SET inbox_last = ?3, inbox_count = inbox_count + ?4, inbox_bytes = inbox_bytes + ?5 \
+                 WHERE id = ?1 AND inbox_last < ?2 AND inbox_count + ?4 <= ?6 AND inbox_bytes + ?5 <= ?7"
+            }
+            Queue::Outbox => {
+                "UPDATE device SET outbox_last = ?3, outbox_count = outbox_count + ?4, outbox_bytes = outbox_bytes + ?5 \
+                 WHERE id = ?1 AND outbox_last < ?2 AND outbox_count + ?4 <= ?6 AND outbox_bytes + ?5 <= ?7"
+            }
+        };
+        let Growth { first, last, count, size } = *growth;
+        let (count, size) = (clamp(count), clamp(size));
+        let room = params![key, number(first), number(last), count, size, clamp(quota.count), clamp(quota.bytes)];
+        Ok(i64::try_from(last.0).is_ok() && self.run(sql, room)? == 1)
     }
 
     fn why_not(&mut self, device: &Arc<str>, queue: Queue, seq: Seq, size: u64) -> Result<CommitError, Fault> {

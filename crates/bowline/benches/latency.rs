@@ -1,17 +1,21 @@
 //! Latency of a qos message: device → server → ACK over loopback, against a raw tokio TCP echo of the
 //! same bytes. Both are measured in the same run, alternately, by the same code, and printed as ratios.
+//! On N the message is stored before it is acknowledged, and the echo of sealed bytes is there, too.
 //!
 //! `cargo bench -p bowline --bench latency [-- ROUNDS]`
 
 use std::hint::black_box;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::time::{Duration, Instant};
 
 use bowline_client::Client;
-use bowline_server::{Dialect, Limits, Server};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use bowline_server::{Date, Dialect, Keys, Limits, Server};
+use bowline_store::{Durability, Store};
+use snow::TransportState;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 
 /// Round trips measured at a stretch, before it is the other one's turn.
 const BLOCK: usize = 500;
@@ -73,6 +77,116 @@ fn main() {
     let (raw, ours) = (Summary::of(raw), Summary::of(ours));
     raw.print("raw tokio echo, tokio client", None);
     ours.print("bowline server, H, bowline client", Some(&raw));
+
+    native(&runtime, &device, echo, rounds);
+}
+
+/// N with a store that survives the process: what it takes to keep the promise, open and encrypted.
+fn native(servers: &Runtime, device: &Runtime, echo: SocketAddr, rounds: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = Keys::default();
+    let key = keys.issue("bench-sealed", Date::from_unix(0)).unwrap().line();
+    let store = Store::open(folder.path(), Durability::Os, bowline_store::Limits::default()).unwrap();
+    let server = servers.block_on(builder().keys(keys).store(store).start()).unwrap();
+    let (ours, theirs) = sealed_pair();
+    let sealed_echo = servers.block_on(start_sealed_echo(theirs));
+    let address = server.addresses()[0].to_string();
+    let times = device.block_on(async {
+        let mut raw = BufStream::new(TcpStream::connect(echo).await.unwrap());
+        raw.get_ref().set_nodelay(true).unwrap();
+        let mut sealed = Sealed::new(TcpStream::connect(sealed_echo).await.unwrap(), ours);
+        let open = Client::builder("bench-open", address.as_str()).start().unwrap();
+        let keyed = Client::builder("bench-sealed", address.as_str()).key(&key).unwrap().start().unwrap();
+        open.connected().await.unwrap();
+        keyed.connected().await.unwrap();
+        let mut times = [const { Vec::new() }; 4];
+        let mut answer = vec![0; PAYLOAD.len()];
+        for _ in 0..=rounds {
+            for _ in 0..BLOCK {
+                let start = Instant::now();
+                raw.write_all(PAYLOAD.as_bytes()).await.unwrap();
+                raw.flush().await.unwrap();
+                raw.read_exact(&mut answer).await.unwrap();
+                times[0].push(start.elapsed());
+            }
+            for _ in 0..BLOCK {
+                let start = Instant::now();
+                sealed.send(PAYLOAD.as_bytes()).await.unwrap();
+                sealed.receive(&mut answer).await.unwrap();
+                times[1].push(start.elapsed());
+            }
+            for (client, times) in [&open, &keyed].into_iter().zip(&mut times[2..]) {
+                for _ in 0..BLOCK {
+                    let start = Instant::now();
+                    client.send(PAYLOAD).await.unwrap();
+                    times.push(start.elapsed());
+                }
+            }
+        }
+        times
+    });
+    let [raw, sealed, open, keyed] = times.map(Summary::of);
+    raw.print("raw tokio echo, tokio client", None);
+    open.print("bowline server, N open, os", Some(&raw));
+    sealed.print("tokio echo of sealed bytes, tokio client", None);
+    keyed.print("bowline server, N encrypted, os", Some(&sealed));
+    keyed.print("  the same, against the raw echo", Some(&raw));
+}
+
+/// Two ends of the same cipher as N has.
+fn sealed_pair() -> (TransportState, TransportState) {
+    let builder = || snow::Builder::new("Noise_NNpsk0_25519_ChaChaPoly_SHA256".parse().unwrap());
+    let mut device = builder().psk(0, &[7; 32]).unwrap().build_initiator().unwrap();
+    let mut server = builder().psk(0, &[7; 32]).unwrap().build_responder().unwrap();
+    let (mut message, mut nothing) = ([0; 128], [0; 128]);
+    let len = device.write_message(&[], &mut message).unwrap();
+    server.read_message(&message[..len], &mut nothing).unwrap();
+    let len = server.write_message(&[], &mut message).unwrap();
+    device.read_message(&message[..len], &mut nothing).unwrap();
+    (device.into_transport_mode().unwrap(), server.into_transport_mode().unwrap())
+}
+
+/// Opens what comes, and seals the same bytes to go back, for one connection.
+async fn start_sealed_echo(noise: TransportState) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = Sealed::new(stream, noise);
+        let mut buffer = [0; 4096];
+        while let Ok(len) = stream.receive(&mut buffer).await {
+            stream.send(&buffer[..len]).await.unwrap();
+        }
+    });
+    address
+}
+
+/// A connection with sealed records: their length in two bytes, then the record.
+struct Sealed {
+    stream: BufStream<TcpStream>,
+    noise: TransportState,
+    record: [u8; 4096],
+}
+
+impl Sealed {
+    fn new(stream: TcpStream, noise: TransportState) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Sealed { stream: BufStream::new(stream), noise, record: [0; 4096] }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let len = self.noise.write_message(bytes, &mut self.record[2..]).unwrap();
+        self.record[..2].copy_from_slice(&(len as u16).to_be_bytes());
+        self.stream.write_all(&self.record[..2 + len]).await?;
+        self.stream.flush().await
+    }
+
+    async fn receive(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let len = usize::from(self.stream.read_u16().await?);
+        let record = &mut self.record[..len];
+        self.stream.read_exact(record).await?;
+        Ok(self.noise.read_message(record, bytes).unwrap())
+    }
 }
 
 async fn start_echo() -> SocketAddr {
@@ -94,6 +208,11 @@ async fn start_echo() -> SocketAddr {
 }
 
 async fn start_server() -> Server {
+    builder().start().await.unwrap()
+}
+
+/// A server whose application takes messages.
+fn builder() -> bowline_server::Builder {
     Server::builder()
         .listen("127.0.0.1:0".parse().unwrap())
         .limits(Limits { messages_per_second: None, ..Limits::default() })
@@ -104,9 +223,6 @@ async fn start_server() -> Server {
                 }
             });
         })
-        .start()
-        .await
-        .unwrap()
 }
 
 /// A device that is nothing but a blocking socket.
