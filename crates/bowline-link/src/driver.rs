@@ -228,7 +228,7 @@ impl<'a> Driver<'a> {
             if !self.adopted && self.speaker.has_session(state) {
                 self.adopt(state);
             }
-            if endpoint.0.storage.is_none() {
+            if endpoint.stores_at_once() {
                 endpoint.flush(state);
                 self.speaker.settle(state, now);
             }

@@ -161,9 +161,9 @@ impl Endpoint {
         Sending::new(self, message.into(), false)
     }
 
-    /// Waits for the next message, and says that those it returned before are handled: with a store,
-    /// after a crash they do not come again, and this one does if nothing was asked for after it.
-    /// Several callers at a time had better use [`Endpoint::next`]. Cancel-safe: a message is taken
+    /// Waits for the next message, and says that those it returned before are handled. With a store,
+    /// what was handed out and not handled comes again after a crash, under the same [`Message::seq`]; so
+    /// may what was handled in the last moment before it. Several callers at a time had better use [`Endpoint::next`]. Cancel-safe: a message is taken
     /// only by a call that returns it.
     ///
     /// # Errors
@@ -245,7 +245,7 @@ impl Endpoint {
                 state.kick();
             }
         }
-        state.journal.touch();
+        state.journal.touch_soon();
         self.flush(state);
     }
 
@@ -424,8 +424,13 @@ impl Endpoint {
             tokio::pin!(stored);
             // From here on no commit is missed.
             stored.as_mut().enable();
-            if self.0.storage.is_none() || self.lock().journal.is_idle() {
-                return;
+            {
+                let mut state = self.lock();
+                state.journal.hurry();
+                self.flush(&mut state);
+                if self.0.storage.is_none() || state.journal.is_idle() {
+                    return;
+                }
             }
             stored.await;
         }
@@ -499,6 +504,7 @@ impl Endpoint {
         if let Some(seq) = seq {
             state.inbox.handled(seq);
         }
+        state.journal.touch();
         self.handled(&mut state);
         state.kick();
         Ok(None)

@@ -19,6 +19,9 @@ const LEDGER_EVERY: u64 = 1_000;
 /// Changes beside the queues that may wait before links of lines stop reading.
 const EXTRA: usize = 64;
 
+/// How long it may take until what was handled is stored as such, if no other transaction comes before.
+const SOON: Duration = Duration::from_millis(20);
+
 /// When a ledger is stored if nothing else is.
 const LEDGER_LATEST: Duration = Duration::from_secs(5);
 
@@ -27,6 +30,10 @@ const LEDGER_LATEST: Duration = Duration::from_secs(5);
 pub(crate) struct Journal {
     /// Something is not on its way.
     dirty: bool,
+    /// Something is not on its way and can wait a moment.
+    soon: bool,
+    /// Somebody sees to it that it does not wait for longer.
+    soon_alarm: bool,
     /// A transaction is on its way.
     busy: bool,
     /// The store knows the device.
@@ -75,6 +82,16 @@ impl Journal {
         self.dirty = true;
     }
 
+    /// Something is to be stored that nobody waits for: with the next transaction, or in a moment.
+    pub(crate) fn touch_soon(&mut self) {
+        self.soon = true;
+    }
+
+    /// What was to be stored in a moment is to be stored now.
+    pub(crate) fn hurry(&mut self) {
+        self.dirty |= self.soon;
+    }
+
     /// Something beside the queues is to be stored.
     pub(crate) fn push(&mut self, change: Change) {
         if matches!(change, Change::Device { .. }) {
@@ -107,21 +124,30 @@ impl Journal {
 
     /// Nothing is to be stored, and nothing is on its way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.ended || !self.dirty && !self.busy
+        self.ended || !self.dirty && !self.soon && !self.busy
     }
 }
 
 impl Endpoint {
+    /// Whether what is flushed is mostly stored when that returns.
+    pub(crate) fn stores_at_once(&self) -> bool {
+        self.0.storage.as_ref().is_none_or(|storage| storage.store().commits_in_place())
+    }
+
     /// Hands what has changed to the store, unless something is on its way there. Without a store, what
     /// follows from it being stored happens now.
     pub(crate) fn flush(&self, state: &mut State) {
         if state.lines.wants_save() {
             state.journal.dirty = true;
         }
+        if self.0.storage.is_none() {
+            state.journal.hurry();
+        }
         if !state.journal.dirty || state.journal.busy || state.journal.ended {
+            self.flush_soon(state);
             return;
         }
-        state.journal.dirty = false;
+        (state.journal.dirty, state.journal.soon) = (false, false);
         let Some(storage) = &self.0.storage else {
             state.inbox.take_taken();
             state.outbox.take_taken();
@@ -131,8 +157,15 @@ impl Endpoint {
             return;
         };
         let (transaction, mark) = state.transaction(&self.0);
-        state.journal.busy = true;
         self.keep_ledger_young(state, storage);
+        let transaction = match storage.store().commit_in_place(transaction) {
+            Ok(answer) => {
+                self.answered(state, mark, answer.map(drop));
+                return;
+            }
+            Err(transaction) => transaction,
+        };
+        state.journal.busy = true;
         let endpoint = self.clone();
         let queued = storage.store().commit_with(transaction, move |answer| {
             let mut state = endpoint.lock();
@@ -144,6 +177,25 @@ impl Endpoint {
             state.journal.busy = false;
             self.try_again(state, storage);
         }
+    }
+
+    /// Sees to it that what can wait a moment does not wait for longer.
+    fn flush_soon(&self, state: &mut State) {
+        let journal = &mut state.journal;
+        let Some(storage) = &self.0.storage else { return };
+        if !journal.soon || journal.ended || std::mem::replace(&mut journal.soon_alarm, true) {
+            return;
+        }
+        let weak = Arc::downgrade(&self.0);
+        storage.runtime().spawn(async move {
+            tokio::time::sleep(SOON).await;
+            if let Some(endpoint) = weak.upgrade().map(Endpoint) {
+                let mut state = endpoint.lock();
+                state.journal.soon_alarm = false;
+                state.journal.hurry();
+                endpoint.flush(&mut state);
+            }
+        });
     }
 
     /// Sees to it that the ledger is stored, should nothing else be.

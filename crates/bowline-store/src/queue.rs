@@ -28,12 +28,14 @@ struct State {
     jobs: VecDeque<Job>,
     next: Ticket,
     closed: bool,
+    /// Somebody commits: the writer, or a caller in its place.
+    busy: bool,
 }
 
 impl Waiting {
     pub(crate) fn new(capacity: usize) -> Self {
         Waiting {
-            state: Mutex::new(State { jobs: VecDeque::new(), next: 0, closed: false }),
+            state: Mutex::new(State { jobs: VecDeque::new(), next: 0, closed: false, busy: false }),
             work: Condvar::new(),
             capacity: capacity.max(1),
         }
@@ -82,15 +84,32 @@ impl Waiting {
         drop(withdrawn);
     }
 
-    /// Waits for transactions and takes the first ones. `None` when the queue is closed and empty.
+    /// Lets the caller commit in the writer's place, if nothing is to be committed before: until
+    /// [`Waiting::done`].
+    pub(crate) fn begin(&self) -> bool {
+        let mut state = self.lock();
+        let free = state.jobs.is_empty() && !state.closed && !state.busy;
+        state.busy |= free;
+        free
+    }
+
+    /// What was taken or begun is committed.
+    pub(crate) fn done(&self) {
+        self.lock().busy = false;
+        self.work.notify_all();
+    }
+
+    /// Waits for transactions and takes the first ones, which are to be [`Waiting::done`]. `None` when the
+    /// queue is closed and empty.
     pub(crate) fn take(&self, most: usize) -> Option<Vec<Job>> {
         let mut state = self.lock();
-        while state.jobs.is_empty() {
-            if state.closed {
+        while state.jobs.is_empty() || state.busy {
+            if state.closed && !state.busy {
                 return None;
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.busy = true;
         let count = state.jobs.len().min(most.max(1));
         Some(state.jobs.drain(..count).collect())
     }

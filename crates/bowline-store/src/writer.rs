@@ -1,7 +1,7 @@
 //! The thread that writes.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
@@ -11,7 +11,7 @@ use crate::database::empty_log;
 use crate::error::Trouble;
 use crate::queue::Job;
 use crate::store::Shared;
-use crate::{CommitError, Committed};
+use crate::{CommitError, Committed, Transaction};
 
 /// Commits groups of transactions, and keeps the write-ahead log short.
 pub(crate) struct Writer {
@@ -52,7 +52,7 @@ impl Writer {
     }
 
     /// Works until the queue is closed and empty.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(writer: &Mutex<Writer>, shared: Arc<Shared>) {
         /// Also when a bug makes the writer panic: nobody waits for ever.
         struct Abandon(Arc<Shared>);
         impl Drop for Abandon {
@@ -60,17 +60,39 @@ impl Writer {
                 self.0.queue.abandon();
             }
         }
-        let guard = Abandon(Arc::clone(&self.shared));
+        let guard = Abandon(shared);
         while let Some(group) = guard.0.queue.take(guard.0.limits.group) {
-            self.serve(group);
-            self.shorten_log();
+            let mut writer = Writer::lock(writer);
+            writer.serve(group);
+            writer.shorten_log();
+            drop(writer);
+            guard.0.queue.done();
         }
-        self.close();
+        Writer::lock(writer).close();
+    }
+
+    /// Never waits: only who has the queue's leave to commit comes here.
+    pub(crate) fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
+        // A panic in a commit has rolled it back.
+        writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the log is so long that it is to be copied, which the writer's thread does.
+    pub(crate) fn has_long_log(&self) -> bool {
+        self.log.load(Ordering::Relaxed) >= self.copy_at || self.damage.is_some()
+    }
+
+    /// Commits one transaction.
+    pub(crate) fn commit_one(&mut self, transaction: &Transaction) -> Result<Committed, CommitError> {
+        let mut answers = self.commit(&[transaction])?;
+        // One transaction, one answer.
+        answers.pop().unwrap_or(Err(CommitError::Full))
     }
 
     /// Commits a group and answers everyone in it.
     fn serve(&mut self, group: Vec<Job>) {
-        match self.commit(&group) {
+        let transactions: Vec<_> = group.iter().map(|job| &job.transaction).collect();
+        match self.commit(&transactions) {
             Ok(answers) => {
                 for (job, answer) in group.into_iter().zip(answers) {
                     job.reply.answer(answer);
@@ -81,11 +103,7 @@ impl Writer {
             Err(CommitError::Full) => {
                 self.copy_log();
                 for job in group {
-                    let answer = self.commit(std::slice::from_ref(&job)).and_then(|mut answers| match answers.pop() {
-                        Some(answer) => answer,
-                        // One transaction, one answer.
-                        None => Err(CommitError::Full),
-                    });
+                    let answer = self.commit_one(&job.transaction);
                     job.reply.answer(answer);
                 }
             }
@@ -98,7 +116,7 @@ impl Writer {
     }
 
     /// Commits a group: an answer for each transaction, or an error for all.
-    fn commit(&mut self, group: &[Job]) -> Result<Vec<Result<Committed, CommitError>>, CommitError> {
+    fn commit(&mut self, group: &[&Transaction]) -> Result<Vec<Result<Committed, CommitError>>, CommitError> {
         if self.copy_again {
             self.copy_log();
         }
@@ -194,9 +212,10 @@ impl Writer {
     }
 
     /// Leaves a database without a log, if all is well.
-    fn close(self) {
+    fn close(&mut self) {
         *self.shared.reader() = None;
-        if let Some(connection) = self.connection.filter(|_| self.damage.is_none()) {
+        let whole = self.damage.is_none();
+        if let Some(connection) = self.connection.take().filter(|_| whole) {
             // The last connection copies and removes the log. If it cannot, the next process does.
             let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
             drop(connection);
@@ -208,14 +227,14 @@ impl Writer {
 fn commit(
     connection: &mut Connection,
     shared: &Shared,
-    group: &[Job],
+    group: &[&Transaction],
 ) -> rusqlite::Result<Vec<Result<Committed, CommitError>>> {
     let all = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let run = |sql| all.prepare_cached(sql)?.execute(());
     let mut answers = Vec::with_capacity(group.len());
-    for job in group {
+    for transaction in group {
         run("SAVEPOINT one")?;
-        let answer = match apply(&all, &shared.limits, &job.transaction) {
+        let answer = match apply(&all, &shared.limits, transaction) {
             Ok(committed) => Ok(committed),
             Err(Fault::Own(error)) => {
                 run("ROLLBACK TO one")?;
