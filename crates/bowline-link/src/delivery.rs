@@ -77,6 +77,7 @@ impl Delivery {
             if let Some(seq) = message.seq() {
                 state.inbox.handled(seq);
             }
+            state.journal.touch_with_cursor();
             self.endpoint.handled(&mut state);
         }
     }

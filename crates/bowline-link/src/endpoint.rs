@@ -388,7 +388,7 @@ impl Endpoint {
         state.inbox.handled_until_next();
         state.totals.processed += state.inbox.take_handled();
         state.outbox.close(self.0.storage.is_some());
-        state.journal.touch();
+        state.journal.touch_with_cursor();
         self.flush(&mut state);
         state.kick();
         drop(state);
@@ -504,7 +504,7 @@ impl Endpoint {
         if let Some(seq) = seq {
             state.inbox.handled(seq);
         }
-        state.journal.touch();
+        state.journal.touch_with_cursor();
         self.handled(&mut state);
         state.kick();
         Ok(None)

@@ -22,6 +22,10 @@ const EXTRA: usize = 64;
 /// How long it may take until what was handled is stored as such, if no other transaction comes before.
 const SOON: Duration = Duration::from_millis(20);
 
+/// Most handled messages that do not count as such yet when new ones are taken in: their sender waits for the
+/// acknowledgement, and moving the cursor takes as long as storing a message, however far it moves.
+const CURSOR_LAG: u64 = 32;
+
 /// When a ledger is stored if nothing else is.
 const LEDGER_LATEST: Duration = Duration::from_secs(5);
 
@@ -34,6 +38,8 @@ pub(crate) struct Journal {
     soon: bool,
     /// Somebody sees to it that it does not wait for longer.
     soon_alarm: bool,
+    /// What was handled is to be stored with the next transaction.
+    cursor_due: bool,
     /// A transaction is on its way.
     busy: bool,
     /// The store knows the device.
@@ -82,6 +88,12 @@ impl Journal {
         self.dirty = true;
     }
 
+    /// Something is to be stored, and in the same transaction that everything up to the inbox's cursor was handled.
+    pub(crate) fn touch_with_cursor(&mut self) {
+        self.dirty = true;
+        self.cursor_due = true;
+    }
+
     /// Something is to be stored that nobody waits for: with the next transaction, or in a moment.
     pub(crate) fn touch_soon(&mut self) {
         self.soon = true;
@@ -90,6 +102,15 @@ impl Journal {
     /// What was to be stored in a moment is to be stored now.
     pub(crate) fn hurry(&mut self) {
         self.dirty |= self.soon;
+        self.cursor_due = true;
+    }
+
+    /// How far the next transaction moves the cursor, if everything up to `last` is in the inbox and everything up to
+    /// `processed` was handled.
+    fn cursor(&self, last: u64, processed: u64) -> u64 {
+        let takes_in = last > self.inbox;
+        let waits = takes_in && !self.cursor_due && processed - self.processed < CURSOR_LAG;
+        if waits { self.processed } else { processed }
     }
 
     /// Something beside the queues is to be stored.
@@ -157,6 +178,9 @@ impl Endpoint {
             return;
         };
         let (transaction, mark) = state.transaction(&self.0);
+        state.journal.cursor_due = false;
+        // What the cursor has not passed yet.
+        state.journal.soon = mark.processed < state.inbox.processed();
         self.keep_ledger_young(state, storage);
         let transaction = match storage.store().commit_in_place(transaction) {
             Ok(answer) => {
@@ -234,7 +258,7 @@ impl Endpoint {
                 state.journal.extra = mark.extra;
                 state.journal.extra.retain(|change| *change != Change::DropDead { id });
                 state.journal.extra.extend(later);
-                state.journal.touch();
+                state.journal.touch_with_cursor();
                 self.flush(state);
             }
             // Nobody is left to store for.
@@ -262,7 +286,7 @@ impl Endpoint {
             if let Some(endpoint) = weak.upgrade().map(Endpoint) {
                 let mut state = endpoint.lock();
                 state.journal.busy = false;
-                state.journal.dirty = true;
+                state.journal.touch_with_cursor();
                 endpoint.flush(&mut state);
             }
         });
@@ -304,7 +328,7 @@ impl State {
             inbox: self.inbox.last(),
             outbox: self.outbox.last(),
             outbox_last: self.journal.outbox_last,
-            processed: self.inbox.processed(),
+            processed: self.journal.cursor(self.inbox.last(), self.inbox.processed()),
             acked: self.outbox.acked(),
             epoch: self.native.epoch(),
             native: self.received,

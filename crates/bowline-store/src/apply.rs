@@ -250,53 +250,69 @@ impl Apply<'_> {
         Ok(self.db.prepare_cached(sql)?.query_row([key], get)?)
     }
 
+    /// Removes messages up to `through`, which is the queue's cursor from now on.
     fn take_through(&mut self, device: &Arc<str>, queue: Queue, through: Seq) -> Result<(), Fault> {
-        let (key, last, ..) = self.queue(device, queue)?;
-        if through > last {
-            // Messages still to come would count as done.
-            return Err(CommitError::Ahead { device: Arc::clone(device), queue, last, through }.into());
+        let key = self.key(device)?;
+        let (count, bytes) = self.delete(key, queue, Seq(0), through)?;
+        let sql = match queue {
+            Queue::Inbox => {
+                "UPDATE device SET inbox_count = inbox_count - ?2, inbox_bytes = inbox_bytes - ?3, \
+                 inbox_cursor = max(inbox_cursor, ?4) WHERE id = ?1 AND inbox_last >= ?4"
+            }
+            Queue::Outbox => {
+                "UPDATE device SET outbox_count = outbox_count - ?2, outbox_bytes = outbox_bytes - ?3 \
+                 WHERE id = ?1 AND outbox_last >= ?4"
+            }
+        };
+        if i64::try_from(through.0).is_ok() && self.run(sql, params![key, count, bytes, number(through)])? == 1 {
+            return Ok(());
         }
-        self.take(key, queue, Seq(0), through)?;
-        if queue == Queue::Inbox {
-            let sql = "UPDATE device SET inbox_cursor = max(inbox_cursor, ?2) WHERE id = ?1";
-            self.run(sql, params![key, number(through)])?;
-        }
-        Ok(())
+        // Messages still to come would count as done.
+        let (_, last, ..) = self.queue(device, queue)?;
+        Err(CommitError::Ahead { device: Arc::clone(device), queue, last, through }.into())
     }
 
     fn take_one(&mut self, device: &Arc<str>, queue: Queue, seq: Seq) -> Result<(), Fault> {
         let key = self.key(device)?;
-        match seq.0.checked_sub(1) {
-            Some(before) => self.take(key, queue, Seq(before), seq),
-            None => Ok(()),
+        let Some(before) = seq.0.checked_sub(1) else { return Ok(()) };
+        let (count, bytes) = self.delete(key, queue, Seq(before), seq)?;
+        if count > 0 {
+            let sql = match queue {
+                Queue::Inbox => {
+                    "UPDATE device SET inbox_count = inbox_count - ?2, inbox_bytes = inbox_bytes - ?3 WHERE id = ?1"
+                }
+                Queue::Outbox => {
+                    "UPDATE device SET outbox_count = outbox_count - ?2, outbox_bytes = outbox_bytes - ?3 WHERE id = ?1"
+                }
+            };
+            self.run(sql, params![key, count, bytes])?;
         }
+        Ok(())
     }
 
-    /// Removes messages after `after` up to `through`.
-    fn take(&mut self, key: Key, queue: Queue, after: Seq, through: Seq) -> Result<(), Fault> {
-        let (count, delete, shrink) = match queue {
+    /// Removes messages after `after` up to `through`, and says how many they were and their bytes: the
+    /// caller corrects the device's counts.
+    fn delete(&mut self, key: Key, queue: Queue, after: Seq, through: Seq) -> rusqlite::Result<(u64, u64)> {
+        let (count, delete) = match queue {
             Queue::Inbox => (
                 "SELECT count(*), ifnull(sum(length(header) + length(payload)), 0) FROM inbox \
                  WHERE device = ?1 AND seq > ?2 AND seq <= ?3",
                 "DELETE FROM inbox WHERE device = ?1 AND seq > ?2 AND seq <= ?3",
-                "UPDATE device SET inbox_count = inbox_count - ?2, inbox_bytes = inbox_bytes - ?3 WHERE id = ?1",
             ),
             Queue::Outbox => (
                 "SELECT count(*), ifnull(sum(length(header) + length(payload)), 0) FROM outbox \
                  WHERE device = ?1 AND seq > ?2 AND seq <= ?3",
                 "DELETE FROM outbox WHERE device = ?1 AND seq > ?2 AND seq <= ?3",
-                "UPDATE device SET outbox_count = outbox_count - ?2, outbox_bytes = outbox_bytes - ?3 WHERE id = ?1",
             ),
         };
         let range = params![key, number(after), number(through)];
-        let (messages, bytes): (u64, u64) =
+        let (count, bytes): (u64, u64) =
             self.db.prepare_cached(count)?.query_row(range, |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if messages > 0 {
+        if count > 0 {
             self.run(delete, range)?;
-            self.run(shrink, params![key, messages, bytes])?;
-            self.done.taken += messages;
+            self.done.taken += count;
         }
-        Ok(())
+        Ok((count, bytes))
     }
 
     fn bury(&mut self, device: &Arc<str>, letter: &DeadLetter) -> Result<(), Fault> {

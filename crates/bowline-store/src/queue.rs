@@ -95,8 +95,14 @@ impl Waiting {
 
     /// What was taken or begun is committed.
     pub(crate) fn done(&self) {
-        self.lock().busy = false;
-        self.work.notify_all();
+        let mut state = self.lock();
+        state.busy = false;
+        // Waking a thread for nothing takes longer than a commit without a sync.
+        let waits = state.closed || !state.jobs.is_empty();
+        drop(state);
+        if waits {
+            self.work.notify_all();
+        }
     }
 
     /// Waits for transactions and takes the first ones, which are to be [`Waiting::done`]. `None` when the

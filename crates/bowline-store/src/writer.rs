@@ -1,10 +1,11 @@
 //! The thread that writes.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, TransactionBehavior};
 
 use crate::apply::{Fault, apply};
 use crate::database::empty_log;
@@ -229,24 +230,79 @@ fn commit(
     shared: &Shared,
     group: &[&Transaction],
 ) -> rusqlite::Result<Vec<Result<Committed, CommitError>>> {
-    let all = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let run = |sql| all.prepare_cached(sql)?.execute(());
+    let all = Open::begin(connection)?;
+    let answers = match group {
+        // Nothing that others need is undone with it.
+        [transaction] => match apply(&all, &shared.limits, transaction) {
+            Ok(committed) => vec![Ok(committed)],
+            Err(Fault::Own(error)) => return Ok(vec![Err(error)]),
+            Err(Fault::Engine(error)) => return Err(error),
+        },
+        group => apply_each(&all, shared, group)?,
+    };
+    all.commit()?;
+    Ok(answers)
+}
+
+fn apply_each(
+    all: &Open<'_>,
+    shared: &Shared,
+    group: &[&Transaction],
+) -> rusqlite::Result<Vec<Result<Committed, CommitError>>> {
     let mut answers = Vec::with_capacity(group.len());
     for transaction in group {
-        run("SAVEPOINT one")?;
-        let answer = match apply(&all, &shared.limits, transaction) {
+        all.run("SAVEPOINT one")?;
+        let answer = match apply(all, &shared.limits, transaction) {
             Ok(committed) => Ok(committed),
             Err(Fault::Own(error)) => {
-                run("ROLLBACK TO one")?;
+                all.run("ROLLBACK TO one")?;
                 Err(error)
             }
             Err(Fault::Engine(error)) => return Err(error),
         };
-        run("RELEASE one")?;
+        all.run("RELEASE one")?;
         answers.push(answer);
     }
-    all.commit()?;
     Ok(answers)
+}
+
+/// A transaction of the engine, rolled back unless committed. `rusqlite`'s own has its statements parsed
+/// anew each time, which is much of a small commit.
+struct Open<'a>(&'a Connection);
+
+impl<'a> Open<'a> {
+    /// Unique access, so that there is no other one.
+    fn begin(connection: &'a mut Connection) -> rusqlite::Result<Self> {
+        let open = Open(connection);
+        open.run("BEGIN IMMEDIATE")?;
+        Ok(open)
+    }
+
+    fn run(&self, sql: &str) -> rusqlite::Result<usize> {
+        self.0.prepare_cached(sql)?.execute(())
+    }
+
+    fn commit(self) -> rusqlite::Result<()> {
+        self.run("COMMIT").map(drop)
+    }
+}
+
+impl Deref for Open<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.0
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        // Not after a commit, nor after an error that has rolled back by itself.
+        if !self.0.is_autocommit() {
+            // If it fails, whoever looks at the connection next finds the transaction still open.
+            let _ = self.run("ROLLBACK");
+        }
+    }
 }
 
 fn busy() -> rusqlite::Error {
