@@ -114,9 +114,10 @@ impl Wire {
     pub(crate) async fn linger(&mut self) {
         let farewell = async {
             self.stream.shutdown().await?;
-            let mut scratch = [0; KEPT];
             loop {
                 self.stream.readable().await?;
+                // Not held across an await: the task of the link would carry it all its life.
+                let mut scratch = [0; KEPT];
                 match self.stream.try_read(&mut scratch) {
                     Ok(0) => return Ok(()),
                     Ok(_) => {}
