@@ -55,18 +55,29 @@ impl Endpoint {
     /// As [`Endpoint::drive`], but ends this link, and no other, for the reason that `end` gives. On N the
     /// peer is told.
     pub async fn drive_until(&self, drive: Drive, end: impl Future<Output = DownReason>) -> DownReason {
-        Driver::open(self, drive).run(end).await
+        let Drive { stream, peer, speech, early } = drive;
+        let wire = Wire::new(stream, early);
+        match speech {
+            Speech::Lines(lines) => {
+                let open = |state: &mut State, now| lines::Speaker::open(self, state, lines, now);
+                Driver::open(self, wire, peer, open).run(end).await
+            }
+            Speech::Native(native) => {
+                let open = |state: &mut State, now| native::Speaker::open(self, state, native, now);
+                Driver::open(self, wire, peer, open).run(end).await
+            }
+        }
     }
 }
 
-struct Driver<'a> {
+struct Driver<'a, S> {
     endpoint: &'a Endpoint,
     wire: Wire,
     peer: SocketAddr,
     dialect: Dialect,
     /// Its place among the endpoint's links.
     number: u64,
-    speaker: Speaker,
+    speaker: S,
     kick: Arc<Notify>,
     /// Bytes have come that the engine has not been told of.
     heard: bool,
@@ -83,34 +94,62 @@ struct Driver<'a> {
     ended: Option<DownReason>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one in a link's task, and it stays there")]
-enum Speaker {
-    Lines(lines::Speaker),
-    Native(native::Speaker),
+/// What comes of a step of the link, or why the link ends.
+type Step<T> = Result<T, DownReason>;
+
+/// What the dialects do in a turn of the link, each with its engine.
+trait Speak {
+    fn dialect(&self) -> Dialect;
+
+    fn is_up(&self) -> bool;
+
+    /// Whether the endpoint's session is this link's.
+    fn has_session(&self, state: &State) -> bool;
+
+    /// It is `now`, and the peer was `heard` since the last call or was not.
+    fn handle_time(&mut self, now: Instant, heard: bool);
+
+    /// The link is to end for `reason`: on lines at once, on N when the peer was told.
+    fn end(&mut self, now: Instant, reason: DownReason) -> Step<()>;
+
+    /// Gives back the tickets of what is durable. On N the journal tells the engine.
+    fn settle(&mut self, state: &mut State, now: Instant);
+
+    /// Takes in all complete lines or records for which there is room, and says whether reading has to
+    /// pause.
+    fn receive(&mut self, endpoint: &Endpoint, wire: &mut Wire, state: &mut State, now: Instant) -> Step<Pause>;
+
+    /// Tells the engine what there is to send, and puts what it asks for into the output. Says when to
+    /// look again.
+    fn drain(&mut self, endpoint: &Endpoint, wire: &mut Wire, state: &mut State, now: Instant) -> Step<Instant>;
+
+    /// The output was written up to `gone`. Says whether the engine was told.
+    fn handle_written(&mut self, endpoint: &Endpoint, state: &mut State, now: Instant, gone: u64) -> bool;
+
+    fn handle_blocked(&mut self, now: Instant, blocked: bool);
+
+    /// Whether it has stopped by itself until the output is written.
+    fn is_held(&self) -> bool;
 }
 
-impl<'a> Driver<'a> {
-    fn open(endpoint: &'a Endpoint, drive: Drive) -> Self {
+impl<'a, S: Speak> Driver<'a, S> {
+    fn open(
+        endpoint: &'a Endpoint,
+        wire: Wire,
+        peer: SocketAddr,
+        speaker: impl FnOnce(&mut State, Instant) -> S,
+    ) -> Self {
         let now = endpoint.clock().now();
         let mut state = endpoint.lock();
-        let (speaker, dialect) = match drive.speech {
-            Speech::Lines(lines) => {
-                let dialect = lines.dialect.into();
-                (Speaker::Lines(lines::Speaker::open(endpoint, &mut state, lines, now)), dialect)
-            }
-            Speech::Native(native) => {
-                let speaker = native::Speaker::open(endpoint, &mut state, native, now);
-                (Speaker::Native(speaker), Dialect::Native)
-            }
-        };
+        let speaker = speaker(&mut state, now);
         state.links += 1;
         let number = state.links;
-        let heard = !drive.early.is_empty();
+        let heard = !wire.input.is_empty();
         let mut driver = Driver {
             endpoint,
-            wire: Wire::new(drive.stream, drive.early),
-            peer: drive.peer,
-            dialect,
+            wire,
+            peer,
+            dialect: speaker.dialect(),
             number,
             speaker,
             kick: Arc::new(Notify::new()),
@@ -206,7 +245,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Everything that can be done now: input, output, writing, storing. Says when to look again.
-    fn turn(&mut self, now: Instant) -> Result<Instant, DownReason> {
+    fn turn(&mut self, now: Instant) -> Step<Instant> {
         let endpoint = self.endpoint;
         let mut state = endpoint.lock();
         let state = &mut *state;
@@ -267,7 +306,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Writes what the socket takes. Says whether the engine was told something by it.
-    fn write(&mut self, state: &mut State, now: Instant) -> Result<bool, DownReason> {
+    fn write(&mut self, state: &mut State, now: Instant) -> Step<bool> {
         let progress = self.wire.write()?;
         let mut news = progress && self.speaker.handle_written(self.endpoint, state, now, self.wire.gone);
         let blocked = self.wire.unwritten() > 0;
@@ -280,96 +319,7 @@ impl<'a> Driver<'a> {
     }
 }
 
-impl Speaker {
-    fn is_up(&self) -> bool {
-        match self {
-            Speaker::Lines(speaker) => speaker.is_up(),
-            Speaker::Native(speaker) => speaker.is_up(),
-        }
-    }
-
-    fn has_session(&self, state: &State) -> bool {
-        match self {
-            Speaker::Lines(_) => true,
-            Speaker::Native(speaker) => speaker.has_session(state),
-        }
-    }
-
-    fn handle_time(&mut self, now: Instant, heard: bool) {
-        match self {
-            Speaker::Lines(speaker) => speaker.handle_time(now, heard),
-            Speaker::Native(speaker) => speaker.handle_time(now),
-        }
-    }
-
-    /// The link is to end: on lines at once, on N when the peer was told.
-    fn end(&mut self, now: Instant, reason: DownReason) -> Result<(), DownReason> {
-        match self {
-            Speaker::Lines(_) => Err(reason),
-            Speaker::Native(speaker) => {
-                speaker.end(now, reason);
-                Ok(())
-            }
-        }
-    }
-
-    fn settle(&mut self, state: &mut State, now: Instant) {
-        if let Speaker::Lines(speaker) = self {
-            speaker.settle(state, now);
-        }
-    }
-
-    fn receive(
-        &mut self,
-        endpoint: &Endpoint,
-        wire: &mut Wire,
-        state: &mut State,
-        now: Instant,
-    ) -> Result<Pause, DownReason> {
-        match self {
-            Speaker::Lines(speaker) => speaker.receive(endpoint, wire, state, now),
-            Speaker::Native(speaker) => speaker.receive(endpoint, wire, state, now),
-        }
-    }
-
-    fn drain(
-        &mut self,
-        endpoint: &Endpoint,
-        wire: &mut Wire,
-        state: &mut State,
-        now: Instant,
-    ) -> Result<Instant, DownReason> {
-        match self {
-            Speaker::Lines(speaker) => speaker.drain(endpoint, wire, state, now),
-            Speaker::Native(speaker) => speaker.drain(endpoint, wire, state, now),
-        }
-    }
-
-    /// The output was written up to `gone`. Says whether the engine was told.
-    fn handle_written(&mut self, endpoint: &Endpoint, state: &mut State, now: Instant, gone: u64) -> bool {
-        match self {
-            Speaker::Lines(speaker) => speaker.handle_written(endpoint, state, now, gone),
-            Speaker::Native(_) => {
-                state.outbox.written(gone, false);
-                false
-            }
-        }
-    }
-
-    fn handle_blocked(&mut self, now: Instant, blocked: bool) {
-        match self {
-            Speaker::Lines(speaker) => speaker.handle_blocked(now, blocked),
-            Speaker::Native(speaker) => speaker.handle_blocked(now, blocked),
-        }
-    }
-
-    /// It has stopped by itself until the output is written.
-    fn is_held(&self) -> bool {
-        matches!(self, Speaker::Native(speaker) if speaker.is_held())
-    }
-}
-
-impl Drop for Driver<'_> {
+impl<S> Drop for Driver<'_, S> {
     fn drop(&mut self) {
         let reason = self.ended.unwrap_or(DownReason::Dropped);
         self.endpoint.link_ended(self.number, self.announced, reason);

@@ -1,26 +1,19 @@
 //! One end of the conversation with one peer, across links.
 
+mod outgoing;
+mod state;
+mod status;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
-use std::time::Duration;
 
-use bowline_proto::time::Instant;
-use bowline_proto::{Side, legacy, native};
+use bowline_proto::Side;
 use bowline_store::{Change, Direction};
 use tokio::sync::{Notify, watch};
 
-use crate::inbox::Inbox;
-use crate::journal::Journal;
-use crate::ledger::{Outage, Totals};
-use crate::outbox::{Outbox, Ticket};
-use crate::policy::Options;
-use crate::saved::{self, Bases};
-use crate::status::{LinkState, Seen, Status};
-use crate::{
-    Clock, DeadLetter, Delivery, Dialect, DownReason, Ledger, Limits, Message, Policy, RecvError, SendError, Sending,
-    StatusWatch, Storage,
-};
+pub(crate) use self::state::{Current, State};
+use crate::status::Seen;
+use crate::{Clock, DeadLetter, Delivery, Dialect, Limits, Message, Policy, RecvError, Sending, Storage};
 
 /// One end of the conversation with one peer: sessions, inbox and outbox. Survives links, and with a
 /// [`Storage`] the process; cheap to clone.
@@ -49,51 +42,6 @@ impl Shared {
     pub(crate) fn is_persistent(&self) -> bool {
         self.persistent.load(Ordering::Relaxed)
     }
-}
-
-/// What the endpoint's users and its link share. Locked for the time of one turn, never across an await.
-#[derive(Debug)]
-pub(crate) struct State {
-    /// What the peer speaks, or last spoke.
-    pub(crate) dialect: Option<Dialect>,
-    /// The session on H, U and P.
-    pub(crate) lines: legacy::Session,
-    /// The session on N.
-    pub(crate) native: native::Session,
-    pub(crate) bases: Bases,
-    pub(crate) inbox: Inbox,
-    pub(crate) outbox: Outbox,
-    pub(crate) journal: Journal,
-    /// The link that has the session now.
-    pub(crate) link: Option<Current>,
-    /// Numbers links.
-    pub(crate) links: u64,
-    /// Tickets of messages on H, U and P that wait to be durable, in order.
-    pub(crate) waiting: Vec<legacy::Ticket>,
-    /// Tickets of messages that are durable, for the link to give back.
-    pub(crate) tickets: Vec<legacy::Ticket>,
-    /// The last message or gap received on N.
-    pub(crate) received: Option<native::Ticket>,
-    /// Counted here; the engines count the rest.
-    pub(crate) totals: Totals,
-    pub(crate) outage: Outages,
-}
-
-/// The link that has the session now.
-#[derive(Debug)]
-pub(crate) struct Current {
-    pub(crate) number: u64,
-    pub(crate) dialect: Dialect,
-    /// Wakes the task that drives it.
-    pub(crate) kick: Arc<Notify>,
-}
-
-/// When the link was lost.
-#[derive(Debug, Default)]
-pub(crate) struct Outages {
-    since: Option<Instant>,
-    reason: Option<DownReason>,
-    last: bowline_proto::time::Duration,
 }
 
 impl Endpoint {
@@ -247,50 +195,6 @@ impl Endpoint {
         }
         state.journal.touch_soon();
         self.flush(state);
-    }
-
-    /// The link's status now.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        self.0.status.borrow().status.clone()
-    }
-
-    /// Follows the link's status.
-    #[must_use]
-    pub fn watch(&self) -> StatusWatch {
-        StatusWatch::new(self.0.status.subscribe())
-    }
-
-    /// Waits until the link is up. Cancel-safe.
-    ///
-    /// # Errors
-    /// When the endpoint is closed.
-    pub async fn connected(&self) -> Result<(), SendError> {
-        let mut seen = self.0.status.subscribe();
-        match seen.wait_for(|seen| seen.closed || seen.status.is_up()).await {
-            Ok(seen) if !seen.closed => Ok(()),
-            _ => Err(SendError::Closed),
-        }
-    }
-
-    /// What was counted so far.
-    #[must_use]
-    pub fn ledger(&self) -> Ledger {
-        let state = self.lock();
-        let last = match state.outage.since {
-            Some(since) => self.0.clock.now().since(since),
-            None => state.outage.last,
-        };
-        Ledger {
-            totals: state.all_totals(),
-            outage: Outage { reason: state.outage.reason, last: Duration::from_micros(last.as_micros()) },
-            session: *state.lines.counters(),
-            native: *state.native.counters(),
-            unread: state.inbox.len(),
-            unsent: state.outbox.accepted(),
-            lost: state.outbox.lost,
-            dead_letters: state.inbox.buried,
-        }
     }
 
     /// What the peer speaks, or last spoke; `None` before it was there.
@@ -448,107 +352,6 @@ impl Endpoint {
         self.0.limits
     }
 
-    pub(crate) fn enqueue(&self, message: Message, qos: bool, options: Options) -> Result<Ticket, SendError> {
-        let mut state = self.lock();
-        if state.outbox.closed {
-            return Err(SendError::Closed);
-        }
-        let line = self.0.limits.line;
-        match state.dialect {
-            Some(dialect) => message.check(dialect, qos, line)?,
-            // Not known before the device has been there: what no dialect can carry is refused now,
-            // the rest when it comes to that.
-            None => {
-                message.check(Dialect::Native, qos, line).or_else(|_| message.check(Dialect::Headers, qos, line))?
-            }
-        }
-        let ticket = if qos {
-            state.totals.accepted += 1;
-            state.totals.accepted_bytes += message.size() as u64;
-            let (now, sent) = (self.0.clock.now(), state.sent());
-            let ticket = state.outbox.push_qos(message, options, now, sent);
-            self.after_dropping(&mut state);
-            state.journal.touch();
-            ticket
-        } else {
-            if !self.0.status.borrow().status.is_up() {
-                return Err(SendError::NoLink);
-            }
-            let upgraded = state.dialect != Some(Dialect::Native) && state.lines.wants_qos();
-            let ticket = state.outbox.push_best_effort(message, upgraded)?;
-            state.journal.touch();
-            ticket
-        };
-        self.flush(&mut state);
-        state.kick();
-        Ok(ticket)
-    }
-
-    /// Puts `reply` into the outbox and marks `seq` as handled, in one transaction, if there is room;
-    /// gives the reply back if there is not.
-    pub(crate) fn try_reply(&self, seq: Option<u64>, reply: Message) -> Result<Option<Message>, SendError> {
-        let mut state = self.lock();
-        if state.outbox.closed {
-            return Err(SendError::Closed);
-        }
-        let dialect = state.dialect.unwrap_or(Dialect::Native);
-        reply.check(dialect, true, self.0.limits.line)?;
-        if !state.outbox.has_room(reply.size()) {
-            return Ok(Some(reply));
-        }
-        state.totals.accepted += 1;
-        state.totals.accepted_bytes += reply.size() as u64;
-        let (now, sent) = (self.0.clock.now(), state.sent());
-        let ticket = state.outbox.push_qos(reply, Options::default(), now, sent);
-        state.outbox.abandon(ticket);
-        if let Some(seq) = seq {
-            state.inbox.handled(seq);
-        }
-        state.journal.touch_with_cursor();
-        self.handled(&mut state);
-        state.kick();
-        Ok(None)
-    }
-
-    /// Waits until the outbox may have room. Enable the future before looking.
-    pub(crate) fn room(&self) -> tokio::sync::futures::Notified<'_> {
-        self.0.room.notified()
-    }
-
-    pub(crate) fn notify_room(&self) {
-        self.0.room.notify_waiters();
-    }
-
-    /// Messages may have been dropped by a policy.
-    pub(crate) fn after_dropping(&self, state: &mut State) {
-        let dropped = state.outbox.take_dropped();
-        if dropped > 0 {
-            state.totals.dropped += dropped;
-            state.journal.touch();
-            self.notify_room();
-        }
-    }
-
-    pub(crate) fn expire(&self, ticket: Ticket) {
-        let mut state = self.lock();
-        let (now, sent) = (self.0.clock.now(), state.sent());
-        state.outbox.expire_ticket(ticket, now, sent);
-        self.after_dropping(&mut state);
-        self.flush(&mut state);
-    }
-
-    pub(crate) fn poll_sent(&self, ticket: Ticket, waker: &Waker) -> Poll<Result<(), SendError>> {
-        self.lock().outbox.poll(ticket, waker)
-    }
-
-    pub(crate) fn is_accepted(&self, ticket: Ticket) -> bool {
-        self.lock().outbox.is_accepted(ticket)
-    }
-
-    pub(crate) fn abandon(&self, ticket: Ticket) {
-        self.lock().outbox.abandon(ticket);
-    }
-
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock; if it did, the queues are still whole.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -556,167 +359,5 @@ impl Endpoint {
 
     pub(crate) fn notify_arrival(&self) {
         self.0.arrived.notify_one();
-    }
-
-    /// The link with this number is up, under the lock that `state` is.
-    pub(crate) fn link_is_up(&self, state: &mut State, link: LinkState) {
-        state.totals.connects += 1;
-        if let Some(since) = state.outage.since.take() {
-            state.outage.last = self.0.clock.now().since(since);
-            let millis = state.outage.last.as_micros() / 1_000;
-            state.totals.outage_ms += millis;
-            state.totals.longest_outage_ms = state.totals.longest_outage_ms.max(millis);
-        }
-        if self.0.storage.is_some() && state.journal.knows_device() {
-            let (device, persistent) = (Arc::clone(&self.0.device), self.0.is_persistent());
-            state.journal.push(Change::Device { device, persistent, seen: Storage::now() });
-        }
-        self.set_status(link);
-    }
-
-    fn set_status(&self, link: LinkState) {
-        self.0.status.send_modify(|Seen { status, .. }| {
-            if matches!(link, LinkState::Up { .. }) {
-                status.connects += 1;
-            }
-            status.link = link;
-        });
-    }
-
-    /// The link with this number has ended. Says nothing if another one has taken over since.
-    pub(crate) fn link_ended(&self, number: u64, was_up: bool, reason: DownReason) {
-        let mut state = self.lock();
-        if state.link.as_ref().is_none_or(|link| link.number != number) {
-            return;
-        }
-        state.link = None;
-        for ticket in std::mem::take(&mut state.tickets) {
-            let _ = state.lines.accepted(ticket);
-        }
-        let in_flight = state.lines.in_flight().is_some();
-        state.outbox.link_ended(reason, in_flight);
-        // The status may still be that of a link which this one replaced without ever being up.
-        if was_up || self.0.status.borrow().status.is_up() {
-            state.totals.outages += 1;
-            state.outage.since = Some(self.0.clock.now());
-            state.outage.reason = Some(reason);
-            // Under the lock, so that no later link's status is overwritten.
-            self.set_status(LinkState::Down(reason));
-        }
-        state.journal.touch();
-        self.flush(&mut state);
-    }
-}
-
-impl State {
-    fn new(side: Side, limits: &Limits, durable: bool) -> Self {
-        State {
-            dialect: None,
-            lines: if durable { legacy::Session::durable(side) } else { legacy::Session::new(side) },
-            native: native::Session::new(side),
-            bases: Bases::default(),
-            inbox: Inbox::new(limits.inbox, limits.queue_bytes, limits.dead_letters),
-            outbox: Outbox::new(limits.outbox, limits.queue_bytes, limits.best_effort),
-            journal: Journal::default(),
-            link: None,
-            links: 0,
-            waiting: Vec::new(),
-            tickets: Vec::new(),
-            received: None,
-            totals: Totals::default(),
-            outage: Outages::default(),
-        }
-    }
-
-    /// Goes on where an earlier process stopped.
-    fn restore(&mut self, side: Side, stored: bowline_store::Device, now: Instant) -> Result<(), String> {
-        let sessions = stored.session.map(|session| saved::read(side, session.format, &session.state)).transpose();
-        let problem = match sessions {
-            Ok(Some(sessions)) => {
-                (self.dialect, self.bases, self.native) = (sessions.dialect, sessions.bases, sessions.native);
-                self.lines = sessions.lines.unwrap_or_else(|| legacy::Session::durable(side));
-                Ok(())
-            }
-            Ok(None) => Ok(()),
-            Err(problem) => Err(problem),
-        };
-        self.totals = Totals::from_bytes(&stored.ledger);
-        let has_epoch = self.native.epoch() != 0;
-
-        let processed = stored.inbox_cursor.0;
-        // A gap behind the last message is not in the queue: the next message tells of it.
-        self.inbox.start_behind(stored.inbox_last.0.max(self.bases.rx), processed);
-        let (epoch, base) = (self.native.epoch(), self.bases.rx);
-        for message in stored.inbox {
-            let seq = message.seq.0;
-            let of_epoch = has_epoch && message.epoch == epoch && seq > base;
-            let ticket = of_epoch.then(|| native::Ticket::stored(epoch, seq - base));
-            let origin = crate::message::Origin { seq, epoch: message.epoch, gap: 0 };
-            let message = Message::from_store(&message.header, &message.payload, message.qos);
-            self.inbox.restore(message.with_origin(origin), ticket);
-        }
-
-        let first = stored.outbox.first().map(|message| message.seq.0);
-        let (mut outbox_last, mut acked) =
-            (stored.outbox_last.0, first.map_or(stored.outbox_last.0, |first| first - 1));
-        if has_epoch {
-            outbox_last = outbox_last.max(self.bases.tx + self.native.last());
-            acked = acked.min(self.bases.tx + self.native.acked());
-        }
-        self.outbox.start_behind(acked);
-        let wall = Storage::now().0;
-        for message in stored.outbox {
-            let expires = message.expires_at.map(|at| {
-                // However the clock was set meanwhile, it lives at most as long as it was to live.
-                let life = at.0.saturating_sub(message.created_at.0);
-                let left = at.0.saturating_sub(wall).min(life);
-                now + bowline_proto::time::Duration::from_micros(left.saturating_mul(1_000))
-            });
-            let policy = Policy::of_code(message.policy);
-            let content = Message::from_store(&message.header, &message.payload, true);
-            self.outbox.restore(message.seq.0, content, policy, expires);
-        }
-        self.outbox.restore_holes(outbox_last);
-        self.native.handle_outbox(outbox_last.saturating_sub(self.bases.tx));
-        self.journal = Journal::restored(stored.inbox_last.0, processed, stored.outbox_last.0, acked);
-        problem
-    }
-
-    /// The peer has changed its dialect: it is another program.
-    pub(crate) fn speaks(&mut self, dialect: Dialect) {
-        if dialect == Dialect::Native {
-            // What N delivers now, the lines' session knows nothing of.
-            self.lines.handle_other_program();
-        } else {
-            self.outbox.forget_handled();
-        }
-        self.dialect = Some(dialect);
-        self.journal.touch();
-    }
-
-    /// A new epoch of N begins: what was not acknowledged is numbered anew.
-    pub(crate) fn begins_epoch(&mut self) {
-        self.bases = Bases { tx: self.outbox.acked(), rx: self.inbox.last() };
-        self.received = None;
-        self.outbox.forget_handled();
-        self.journal.touch();
-    }
-
-    /// Wakes the task that drives the link.
-    pub(crate) fn kick(&self) {
-        if let Some(link) = &self.link {
-            link.kick.notify_one();
-        }
-    }
-
-    /// Messages of the outbox up to here may have been sent.
-    pub(crate) fn sent(&self) -> u64 {
-        let lines = self.outbox.acked() + u64::from(self.lines.in_flight().is_some());
-        let native = if self.native.epoch() == 0 { 0 } else { self.bases.tx + self.native.sent() };
-        lines.max(native)
-    }
-
-    pub(crate) fn all_totals(&self) -> Totals {
-        self.totals.with_engines(self.lines.counters(), self.native.counters())
     }
 }

@@ -1,14 +1,18 @@
-//! Messages to send, in order.
+//! Messages to send, in order: numbered, stored, sent and acknowledged.
+
+mod best_effort;
+mod callers;
+mod holes;
 
 use std::collections::VecDeque;
-use std::task::{Poll, Waker};
 
 use bowline_proto::legacy::Queue;
 use bowline_proto::time::Instant;
 
+use self::callers::Caller;
 use crate::policy::Options;
 use crate::status::DownReason;
-use crate::{Dialect, DropReason, Message, Policy, Receipt, SendError};
+use crate::{DropReason, Message, Policy, Receipt, SendError};
 
 /// Names one message of an outbox in this process. Later messages have higher tickets.
 pub(crate) type Ticket = u64;
@@ -81,16 +85,6 @@ enum Content {
         first: u64,
         reason: u8,
     },
-}
-
-/// Who waits for a message.
-#[derive(Debug)]
-enum Caller {
-    /// Has not polled yet, or needs no waking.
-    Silent,
-    Waiting(Waker),
-    /// Has dropped its future, or has been told.
-    Gone,
 }
 
 /// What stands in the outbox under a seq.
@@ -176,24 +170,6 @@ impl Outbox {
         self.put_back(entry);
     }
 
-    /// Everything up to `last` that was not put back was dropped.
-    pub(crate) fn restore_holes(&mut self, last: u64) {
-        if self.last < last {
-            let content = Content::Hole { first: self.last + 1, reason: REASON_LOST };
-            let entry = Entry {
-                ticket: self.ticket(),
-                seq: last,
-                content,
-                policy: Policy::Block,
-                receipt: Receipt::Accepted,
-                expires: None,
-                caller: Caller::Gone,
-                upgraded: false,
-            };
-            self.put_back(entry);
-        }
-    }
-
     fn put_back(&mut self, entry: Entry) {
         (self.last, self.stored, self.offered) = (entry.seq, entry.seq, entry.seq);
         self.entries.push_back(entry);
@@ -211,20 +187,6 @@ impl Outbox {
             }
         }
         self.push(message, options, now, false)
-    }
-
-    /// A best-effort message. `fresh` if it would be the first of the process.
-    pub(crate) fn push_best_effort(&mut self, message: Message, fresh: bool) -> Result<Ticket, SendError> {
-        if fresh && self.entries.is_empty() {
-            return Ok(self.push(message, Options::default(), Instant::ZERO, true));
-        }
-        if self.best_effort.len() >= self.best_effort_capacity {
-            return Err(SendError::Full { limit: self.best_effort_capacity });
-        }
-        let ticket = self.ticket();
-        let entry = self.entry(ticket, message, Options::default(), Instant::ZERO, false);
-        self.best_effort.push_back(entry);
-        Ok(ticket)
     }
 
     fn entry(&self, ticket: Ticket, message: Message, options: Options, now: Instant, upgraded: bool) -> Entry {
@@ -392,13 +354,6 @@ impl Outbox {
         }
     }
 
-    /// Removes holes from the front: a line dialect cannot tell of them.
-    pub(crate) fn skip_holes(&mut self) {
-        while self.numbered > 0 && self.entries[0].message().is_none() {
-            self.handle_acked(self.entries[0].seq);
-        }
-    }
-
     fn pop(&mut self) {
         let Some(mut entry) = self.entries.pop_front() else { return };
         self.numbered -= 1;
@@ -428,180 +383,6 @@ impl Outbox {
                 self.failed.push((entry.ticket, SendError::NoReceipt(entry.receipt)));
                 entry.wake();
             }
-        }
-    }
-
-    // Dropping.
-
-    /// Drops messages whose time is up and which were not sent: those behind `sent`.
-    pub(crate) fn expire(&mut self, now: Instant, sent: u64) {
-        let due = |entry: &Entry| entry.expires.is_some_and(|at| at <= now);
-        self.drop_where(sent, DropReason::Expired, due);
-    }
-
-    /// Whether the time of the message under `seq` is up.
-    pub(crate) fn is_expired(&self, seq: u64, now: Instant) -> bool {
-        let entry = self.entries.get(self.index(seq)).filter(|entry| entry.seq == seq);
-        entry.and_then(|entry| entry.expires).is_some_and(|at| at <= now)
-    }
-
-    fn drop_stream(&mut self, policy: Policy, header: &[u8], sent: u64) {
-        self.drop_where(sent, DropReason::Replaced, |entry| entry.is_of(policy, header));
-    }
-
-    fn drop_where(&mut self, sent: u64, reason: DropReason, which: impl Fn(&Entry) -> bool) {
-        let mut at = self.index(sent + 1);
-        while at < self.entries.len() {
-            if self.entries[at].message().is_some() && which(&self.entries[at]) {
-                at = self.drop_at(at, reason);
-            } else {
-                at += 1;
-            }
-        }
-        self.admit();
-    }
-
-    fn drop_oldest(&mut self, newer: &Message, sent: u64) {
-        let from = self.index(sent + 1);
-        let is_of_stream = |entry: &Entry| entry.is_of(Policy::DropOldest, newer.header());
-        if let Some(at) = (from..self.entries.len()).find(|&at| is_of_stream(&self.entries[at])) {
-            self.drop_at(at, DropReason::Oldest);
-            self.admit();
-        }
-    }
-
-    /// Drops the message under `seq`, which was not sent. Gives it back if nobody waits for it.
-    pub(crate) fn drop_seq(&mut self, seq: u64, reason: DropReason, error: SendError) -> Option<Message> {
-        let at = self.index(seq);
-        let entry = self.entries.get_mut(at).filter(|entry| entry.seq == seq)?;
-        let message = entry.message()?.clone();
-        let orphan = matches!(entry.caller, Caller::Gone);
-        self.dropped += u64::from(reason == DropReason::Expired);
-        self.drop_for(at, reason, error);
-        self.admit();
-        orphan.then_some(message)
-    }
-
-    /// Removes messages at the head that `dialect` cannot carry: what a device speaks is known only
-    /// when it is there. Returns those nobody waits for. Not to be called with one in flight.
-    pub(crate) fn drop_unsendable(
-        &mut self,
-        dialect: Dialect,
-        limit: usize,
-        now: Instant,
-    ) -> Vec<(Message, SendError)> {
-        let mut orphans = Vec::new();
-        self.skip_holes();
-        while let Some(head) = self.head() {
-            let seq = self.entries[0].seq;
-            let error = match head.check(dialect, true, limit) {
-                Err(error) => SendError::from(error),
-                Ok(()) if self.is_expired(seq, now) => {
-                    self.drop_at(0, DropReason::Expired);
-                    self.skip_holes();
-                    continue;
-                }
-                Ok(()) => break,
-            };
-            let orphan = self.drop_seq(seq, DropReason::TooLarge, error.clone());
-            orphans.extend(orphan.map(|message| (message, error)));
-            self.skip_holes();
-        }
-        orphans
-    }
-
-    fn drop_at(&mut self, at: usize, reason: DropReason) -> usize {
-        self.dropped += 1;
-        self.drop_for(at, reason, SendError::Dropped(reason))
-    }
-
-    /// Makes a hole of a message, or removes it if it has no seq. Says where the entry behind it is.
-    fn drop_for(&mut self, at: usize, reason: DropReason, error: SendError) -> usize {
-        let entry = &mut self.entries[at];
-        if !matches!(entry.caller, Caller::Gone) {
-            self.failed.push((entry.ticket, error));
-            entry.wake();
-            entry.caller = Caller::Gone;
-        }
-        if entry.seq == 0 {
-            self.entries.remove(at);
-            return at;
-        }
-        let seq = entry.seq;
-        let hole = Content::Hole { first: seq, reason: reason.code() };
-        if let Content::Message(message) = std::mem::replace(&mut entry.content, hole) {
-            self.live -= 1;
-            self.live_bytes -= message.size();
-            // What the store was never given, it need not drop.
-            if seq <= self.offered {
-                self.taken.push(seq);
-            }
-        }
-        // Neighbours become one, so that a stream of which only the latest counts takes no memory
-        // however long the peer is away.
-        self.merge(at + 1);
-        if self.merge(at) { at } else { at + 1 }
-    }
-
-    /// Merges the hole at `at` into the one before it, if both are holes.
-    fn merge(&mut self, at: usize) -> bool {
-        let Some(before) = at.checked_sub(1).filter(|_| at < self.numbered) else { return false };
-        let (Content::Hole { first, reason: a }, Content::Hole { reason: b, .. }) =
-            (&self.entries[before].content, &self.entries[at].content)
-        else {
-            return false;
-        };
-        let (first, a, b) = (*first, *a, *b);
-        // Holes of different reasons stay apart, as far as that is affordable.
-        if a != b && self.numbered < 4 * self.capacity {
-            return false;
-        }
-        let reason = if a == b { a } else { REASON_LOST };
-        self.entries[at].content = Content::Hole { first, reason };
-        self.entries.remove(before);
-        self.numbered -= 1;
-        true
-    }
-
-    // Best effort.
-
-    /// The link takes the next best-effort message. `put` puts it into the link's output and says where
-    /// it ends there.
-    pub(crate) fn take_best_effort(&mut self, put: impl FnOnce(&Message) -> u64) {
-        if let Some(entry) = self.best_effort.pop_front()
-            && let Some(message) = entry.message()
-        {
-            let end = put(message);
-            self.writing.push_back((entry, end));
-        }
-    }
-
-    /// Fails the best-effort message at the front: the peer cannot take it.
-    pub(crate) fn fail_best_effort(&mut self, error: SendError) {
-        if let Some(mut entry) = self.best_effort.pop_front()
-            && !matches!(entry.caller, Caller::Gone)
-        {
-            self.failed.push((entry.ticket, error));
-            entry.wake();
-        }
-    }
-
-    /// The best-effort message at the front.
-    pub(crate) fn best_effort(&self) -> Option<&Message> {
-        self.best_effort.front().and_then(Entry::message)
-    }
-
-    /// The link has written its output up to here, and the `head` with it if that was not before.
-    pub(crate) fn written(&mut self, up_to: u64, head: bool) {
-        while self.writing.front().is_some_and(|(_, end)| *end <= up_to) {
-            if let Some((mut entry, _)) = self.writing.pop_front() {
-                entry.wake();
-            }
-        }
-        if let Some(entry) = self.entries.front_mut().filter(|entry| head && entry.upgraded) {
-            entry.wake();
-            // Told: `poll` takes it from here.
-            entry.caller = Caller::Gone;
         }
     }
 
@@ -650,167 +431,7 @@ impl Outbox {
             }
         }
     }
-
-    // Callers.
-
-    /// How the message with this ticket is doing. Wakes `waker` when that changes.
-    pub(crate) fn poll(&mut self, ticket: Ticket, waker: &Waker) -> Poll<Result<(), SendError>> {
-        let stored = self.stored;
-        if let Some(entry) = self.find(ticket) {
-            let accepted = entry.receipt == Receipt::Accepted && entry.seq > 0 && entry.seq <= stored;
-            match &entry.caller {
-                Caller::Gone => {}
-                _ if accepted => entry.caller = Caller::Gone,
-                Caller::Waiting(old) if old.will_wake(waker) => return Poll::Pending,
-                Caller::Silent | Caller::Waiting(_) => {
-                    entry.caller = Caller::Waiting(waker.clone());
-                    return Poll::Pending;
-                }
-            }
-        }
-        Poll::Ready(match self.failed.iter().position(|(failed, _)| *failed == ticket) {
-            Some(at) => Err(self.failed.swap_remove(at).1),
-            None => Ok(()),
-        })
-    }
-
-    /// Whether the message will be sent, or was, whatever becomes of its caller.
-    pub(crate) fn is_accepted(&mut self, ticket: Ticket) -> bool {
-        let stored = self.stored;
-        if self.failed.iter().any(|(failed, _)| *failed == ticket) {
-            return false;
-        }
-        match self.place(ticket) {
-            Some(Place::Qos(at)) => (1..=stored).contains(&self.entries[at].seq),
-            _ => true,
-        }
-    }
-
-    /// Whether the message has a seq, or had one: it stays whatever becomes of its caller.
-    pub(crate) fn is_placed(&self, ticket: Ticket) -> bool {
-        !matches!(self.place(ticket), Some(Place::Qos(at)) if at >= self.numbered)
-    }
-
-    /// The caller is gone. A message that has no seq yet goes with it, any other stays.
-    pub(crate) fn abandon(&mut self, ticket: Ticket) {
-        self.failed.retain(|(failed, _)| *failed != ticket);
-        match self.place(ticket) {
-            Some(Place::Qos(at)) if at >= self.numbered => {
-                self.entries.remove(at);
-            }
-            Some(_) => {
-                if let Some(entry) = self.find(ticket) {
-                    entry.caller = Caller::Gone;
-                }
-                // Kept only for its caller.
-                self.handled.retain(|entry| entry.ticket != ticket);
-            }
-            None => {}
-        }
-    }
-
-    /// The caller's patience is at its end: drops the message if its time is up and it was not sent.
-    pub(crate) fn expire_ticket(&mut self, ticket: Ticket, now: Instant, sent: u64) {
-        if let Some(Place::Qos(at)) = self.place(ticket) {
-            let entry = &self.entries[at];
-            let unsent = entry.seq == 0 || entry.seq > sent;
-            if unsent && entry.message().is_some() && entry.expires.is_some_and(|at| at <= now) {
-                self.drop_at(at, DropReason::Expired);
-                self.admit();
-            }
-        }
-    }
-
-    fn place(&self, ticket: Ticket) -> Option<Place> {
-        if let Ok(at) = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket) {
-            return Some(Place::Qos(at));
-        }
-        let is_it = |entry: &Entry| entry.ticket == ticket;
-        let elsewhere = self.best_effort.iter().any(is_it)
-            || self.writing.iter().any(|(entry, _)| is_it(entry))
-            || self.handled.iter().any(is_it);
-        elsewhere.then_some(Place::Elsewhere)
-    }
-
-    fn find(&mut self, ticket: Ticket) -> Option<&mut Entry> {
-        if let Ok(at) = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket) {
-            return self.entries.get_mut(at);
-        }
-        self.best_effort
-            .iter_mut()
-            .chain(self.writing.iter_mut().map(|(entry, _)| entry))
-            .chain(self.handled.iter_mut())
-            .find(|entry| entry.ticket == ticket)
-    }
-}
-
-enum Place {
-    Qos(usize),
-    Elsewhere,
 }
 
 #[cfg(test)]
-mod holes;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outbox() -> Outbox {
-        Outbox::new(2, 1024, 8)
-    }
-
-    fn push(outbox: &mut Outbox, text: &str) -> Ticket {
-        let ticket = outbox.push_qos(text.into(), Options::default(), Instant::ZERO, 0);
-        outbox.handle_stored(outbox.last());
-        ticket
-    }
-
-    fn is_done(outbox: &mut Outbox, ticket: Ticket) -> bool {
-        outbox.poll(ticket, Waker::noop()).is_ready()
-    }
-
-    #[test]
-    fn a_best_effort_message_is_done_when_its_own_bytes_are_written() {
-        let mut outbox = outbox();
-        let [first, second] = ["1", "2"].map(|text| outbox.push_best_effort(text.into(), false).unwrap());
-        outbox.take_best_effort(|_| 10);
-        outbox.take_best_effort(|_| 20);
-        outbox.written(9, false);
-        assert!(!is_done(&mut outbox, first));
-        outbox.written(10, false);
-        assert!(is_done(&mut outbox, first) && !is_done(&mut outbox, second));
-        outbox.link_ended(DownReason::PeerClosed, false);
-        assert_eq!(outbox.poll(second, Waker::noop()), Poll::Ready(Err(SendError::LinkEnded(DownReason::PeerClosed))));
-    }
-
-    #[test]
-    fn what_waits_for_room_leaves_with_its_caller_and_what_is_accepted_stays() {
-        let mut outbox = outbox();
-        let tickets = ["1", "2", "3", "4"].map(|text| push(&mut outbox, text));
-        assert_eq!(tickets.map(|ticket| outbox.is_accepted(ticket)), [true, true, false, false]);
-        for ticket in tickets {
-            if ticket != tickets[3] {
-                outbox.abandon(ticket);
-            }
-        }
-        let mut sent = Vec::new();
-        while let Some(message) = outbox.head() {
-            sent.push(message.text().unwrap().to_owned());
-            outbox.delivered();
-            outbox.handle_stored(outbox.last());
-        }
-        assert_eq!(sent, ["1", "2", "4"], "3 was taken back, 4 moved up");
-        assert!(is_done(&mut outbox, tickets[3]));
-    }
-
-    #[test]
-    fn what_a_close_gives_up_is_counted() {
-        let mut outbox = outbox();
-        let tickets = ["1", "2", "3"].map(|text| push(&mut outbox, text));
-        outbox.delivered();
-        outbox.close(false);
-        assert_eq!(outbox.lost, 2, "one was delivered, the last one had moved up");
-        assert_eq!(outbox.poll(tickets[1], Waker::noop()), Poll::Ready(Err(SendError::Closed)));
-    }
-}
+mod tests;

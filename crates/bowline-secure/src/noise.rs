@@ -71,6 +71,8 @@ impl DH for X25519 {
     }
 
     fn genkey() -> Self::Key {
+        // Asked for by a state that has no ephemeral key, and `state`, which makes them all, gives one. Not
+        // an error: there is no random source here, and any other key would be known to everybody.
         unreachable!("a handshake is only started with its ephemeral key")
     }
 

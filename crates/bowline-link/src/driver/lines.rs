@@ -9,9 +9,10 @@ use bowline_store::Direction;
 
 use super::pause::{Pause, Rate};
 use super::wire::{WRITE_HIGH, Wire};
+use super::{Speak, Step};
 use crate::endpoint::State;
 use crate::inbox::Accepted;
-use crate::{DownReason, Endpoint, Message};
+use crate::{Dialect, DownReason, Endpoint, Message};
 
 /// Messages that may wait to be stored before no more are read: the engine refuses more than 16, and
 /// what it refuses comes again late.
@@ -53,11 +54,25 @@ impl Speaker {
         Speaker { link, login: lines.login, head_end: None, rate, paused: false }
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub(super) const fn replaced() -> DownReason {
+        DownReason::Engine(CloseReason::Replaced)
+    }
+}
+
+impl Speak for Speaker {
+    fn dialect(&self) -> Dialect {
+        self.link.dialect().into()
+    }
+
+    fn is_up(&self) -> bool {
         self.link.is_up()
     }
 
-    pub(super) fn handle_time(&mut self, now: Instant, heard: bool) {
+    fn has_session(&self, _: &State) -> bool {
+        true
+    }
+
+    fn handle_time(&mut self, now: Instant, heard: bool) {
         if heard {
             self.link.handle_heard(now);
         } else {
@@ -65,25 +80,17 @@ impl Speaker {
         }
     }
 
-    pub(super) fn handle_blocked(&mut self, now: Instant, blocked: bool) {
-        self.link.handle_write_blocked(now, blocked);
+    fn end(&mut self, _: Instant, reason: DownReason) -> Step<()> {
+        Err(reason)
     }
 
-    /// Gives back the tickets of what is durable.
-    pub(super) fn settle(&mut self, state: &mut State, now: Instant) {
+    fn settle(&mut self, state: &mut State, now: Instant) {
         for ticket in std::mem::take(&mut state.tickets) {
             self.link.handle_accepted(&mut state.lines, now, ticket);
         }
     }
 
-    /// Takes in all complete lines for which there is room, and says whether reading has to pause.
-    pub(super) fn receive(
-        &mut self,
-        endpoint: &Endpoint,
-        wire: &mut Wire,
-        state: &mut State,
-        now: Instant,
-    ) -> Result<Pause, DownReason> {
+    fn receive(&mut self, endpoint: &Endpoint, wire: &mut Wire, state: &mut State, now: Instant) -> Step<Pause> {
         // Taken, so that lines can be read while output is written. A link that ends keeps nothing.
         let input = std::mem::take(&mut wire.input);
         let mut consumed = 0;
@@ -126,6 +133,60 @@ impl Speaker {
         Ok(pause)
     }
 
+    fn drain(&mut self, endpoint: &Endpoint, wire: &mut Wire, state: &mut State, now: Instant) -> Step<Instant> {
+        let dialect = self.link.dialect();
+        loop {
+            if state.lines.in_flight().is_none() {
+                let limit = endpoint.limits().line;
+                for (message, error) in state.outbox.drop_unsendable(dialect.into(), limit, now) {
+                    endpoint.put_into_box(state, Direction::Sent, &message, error.to_string());
+                }
+                endpoint.after_dropping(state);
+            }
+            let mut queue = state.outbox.queue();
+            queue.best_effort &= wire.unwritten() < WRITE_HIGH;
+            self.link.handle_queue(now, queue);
+            match self.link.poll_output(&mut state.lines, now) {
+                Output::Login => self.put_login(wire),
+                Output::Keepalive => put(&mut wire.output, dialect, &Frame::Keepalive),
+                Output::Ack(id) => put(&mut wire.output, dialect, &Frame::Ack(id)),
+                Output::Message(id, Kind::Qos | Kind::Resend) => {
+                    if let Some(message) = state.outbox.head() {
+                        put(&mut wire.output, dialect, &Frame::Message(id, message.repr(true)));
+                        self.head_end = Some(wire.end());
+                    }
+                }
+                Output::Message(id, Kind::BestEffort) => state.outbox.take_best_effort(|message| {
+                    put(&mut wire.output, dialect, &Frame::Message(id, message.repr(false)));
+                    wire.end()
+                }),
+                Output::Wait(at) => return Ok(at),
+                Output::Close(reason) => return Err(DownReason::Engine(reason)),
+            }
+        }
+    }
+
+    fn handle_written(&mut self, endpoint: &Endpoint, state: &mut State, now: Instant, gone: u64) -> bool {
+        let head = self.head_end.take_if(|end| *end <= gone).is_some();
+        state.outbox.written(gone, head);
+        let delivered = head && !self.link.dialect().acknowledges();
+        if delivered {
+            self.link.handle_written(&mut state.lines, now);
+            self.delivered(endpoint, state);
+        }
+        delivered
+    }
+
+    fn handle_blocked(&mut self, now: Instant, blocked: bool) {
+        self.link.handle_write_blocked(now, blocked);
+    }
+
+    fn is_held(&self) -> bool {
+        false
+    }
+}
+
+impl Speaker {
     fn take_in(&mut self, endpoint: &Endpoint, state: &mut State, now: Instant, received: Received<'_>) {
         match received {
             Received::Keepalive | Received::Handled => {}
@@ -183,46 +244,6 @@ impl Speaker {
         endpoint.notify_room();
     }
 
-    /// Tells the engine what there is to send, and puts what it asks for into the output.
-    pub(super) fn drain(
-        &mut self,
-        endpoint: &Endpoint,
-        wire: &mut Wire,
-        state: &mut State,
-        now: Instant,
-    ) -> Result<Instant, DownReason> {
-        let dialect = self.link.dialect();
-        loop {
-            if state.lines.in_flight().is_none() {
-                let limit = endpoint.limits().line;
-                for (message, error) in state.outbox.drop_unsendable(dialect.into(), limit, now) {
-                    endpoint.put_into_box(state, Direction::Sent, &message, error.to_string());
-                }
-                endpoint.after_dropping(state);
-            }
-            let mut queue = state.outbox.queue();
-            queue.best_effort &= wire.unwritten() < WRITE_HIGH;
-            self.link.handle_queue(now, queue);
-            match self.link.poll_output(&mut state.lines, now) {
-                Output::Login => self.put_login(wire),
-                Output::Keepalive => put(&mut wire.output, dialect, &Frame::Keepalive),
-                Output::Ack(id) => put(&mut wire.output, dialect, &Frame::Ack(id)),
-                Output::Message(id, Kind::Qos | Kind::Resend) => {
-                    if let Some(message) = state.outbox.head() {
-                        put(&mut wire.output, dialect, &Frame::Message(id, message.repr(true)));
-                        self.head_end = Some(wire.end());
-                    }
-                }
-                Output::Message(id, Kind::BestEffort) => state.outbox.take_best_effort(|message| {
-                    put(&mut wire.output, dialect, &Frame::Message(id, message.repr(false)));
-                    wire.end()
-                }),
-                Output::Wait(at) => return Ok(at),
-                Output::Close(reason) => return Err(DownReason::Engine(reason)),
-            }
-        }
-    }
-
     fn put_login(&mut self, wire: &mut Wire) {
         // Who builds a `Drive` for the device side has checked the id.
         let Some(id) = self.login.as_deref().and_then(|id| DeviceId::new(id).ok()) else { return };
@@ -230,22 +251,6 @@ impl Speaker {
         if let Some(len) = (Login { dialect: self.link.dialect(), id }).emit(&mut line) {
             wire.output.extend_from_slice(&line[..len]);
         }
-    }
-
-    /// The output was written up to `gone`. Says whether the engine was told.
-    pub(super) fn handle_written(&mut self, endpoint: &Endpoint, state: &mut State, now: Instant, gone: u64) -> bool {
-        let head = self.head_end.take_if(|end| *end <= gone).is_some();
-        state.outbox.written(gone, head);
-        let delivered = head && !self.link.dialect().acknowledges();
-        if delivered {
-            self.link.handle_written(&mut state.lines, now);
-            self.delivered(endpoint, state);
-        }
-        delivered
-    }
-
-    pub(super) const fn replaced() -> DownReason {
-        DownReason::Engine(CloseReason::Replaced)
     }
 }
 

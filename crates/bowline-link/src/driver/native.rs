@@ -9,8 +9,9 @@ use bowline_store::Direction;
 
 use super::pause::{Pause, Rate};
 use super::wire::{WRITE_HIGH, Wire};
+use super::{Speak, Step};
 use crate::endpoint::State;
-use crate::{DownReason, DropReason, Endpoint, Message, MessageError, SendError, outbox};
+use crate::{Dialect, DownReason, DropReason, Endpoint, Message, MessageError, SendError, outbox};
 
 /// More than any frame takes that carries no payload.
 const CONTROL: usize = 96;
@@ -86,38 +87,35 @@ impl Speaker {
             held: false,
         }
     }
+}
 
-    pub(super) fn is_up(&self) -> bool {
+impl Speak for Speaker {
+    fn dialect(&self) -> Dialect {
+        Dialect::Native
+    }
+
+    fn is_up(&self) -> bool {
         self.link.is_up()
     }
 
-    pub(super) fn handle_time(&mut self, now: Instant) {
+    /// On the device a new link has the session at once.
+    fn has_session(&self, state: &State) -> bool {
+        state.native.side() == Side::Device || self.link.is_up()
+    }
+
+    fn handle_time(&mut self, now: Instant, _: bool) {
         self.link.handle_timeout(now);
     }
 
-    pub(super) fn handle_blocked(&mut self, now: Instant, blocked: bool) {
-        self.held = false;
-        self.link.handle_write_blocked(now, blocked);
-    }
-
-    pub(super) const fn is_held(&self) -> bool {
-        self.held
-    }
-
-    /// The link is to end for `reason`, which the peer is told.
-    pub(super) fn end(&mut self, now: Instant, reason: DownReason) {
+    fn end(&mut self, now: Instant, reason: DownReason) -> Step<()> {
         let reason = if reason == DownReason::Revoked { CloseReason::Revoked } else { CloseReason::Done };
         self.link.close(now, reason);
+        Ok(())
     }
 
-    /// Takes in all complete records, and says whether reading has to pause.
-    pub(super) fn receive(
-        &mut self,
-        endpoint: &Endpoint,
-        wire: &mut Wire,
-        state: &mut State,
-        now: Instant,
-    ) -> Result<Pause, DownReason> {
+    fn settle(&mut self, _: &mut State, _: Instant) {}
+
+    fn receive(&mut self, endpoint: &Endpoint, wire: &mut Wire, state: &mut State, now: Instant) -> Step<Pause> {
         // Taken, so that bodies can be read while the wire is written to. A link that ends keeps nothing.
         let mut input = std::mem::take(&mut wire.input);
         let mut consumed = 0;
@@ -168,6 +166,73 @@ impl Speaker {
         Ok(pause)
     }
 
+    fn drain(&mut self, endpoint: &Endpoint, wire: &mut Wire, state: &mut State, now: Instant) -> Step<Instant> {
+        let room = state.inbox.room(self.link.max_body().into());
+        if room != self.room {
+            self.room = room;
+            self.link.handle_room(now, room);
+        }
+        self.gives_ticket(wire);
+        if let Some(seq) = self.described.take_if(|seq| *seq > state.native.sent()) {
+            // A policy may have dropped it while it waited for credit.
+            self.describes(endpoint, state, now, seq);
+        }
+        loop {
+            self.tells_best_effort(state, now);
+            match self.link.poll_output(&mut state.native, now) {
+                Output::Frame(frame) => self.put(wire, CONTROL, |buffer| frame.emit(buffer)),
+                Output::Describe(seq) => self.describes(endpoint, state, now, seq),
+                Output::Data { seq, ask } => {
+                    if let Some(outbox::Item::Message(message)) = state.outbox.item(state.bases.tx + seq)
+                        && let Some(channel) = message.channel()
+                    {
+                        let payload = message.payload();
+                        let frame = Frame::Data(Data { seq: seq as u16, ask, channel, payload });
+                        self.put(wire, OVERHEAD + payload.len(), |buffer| frame.emit(buffer));
+                    }
+                }
+                Output::BestEffort => {
+                    let overhead = self.overhead() as u64;
+                    state.outbox.take_best_effort(|message| {
+                        let (channel, payload) = (message.channel().unwrap_or_default(), message.payload());
+                        let frame = Frame::Best(Best { channel, payload });
+                        self.put(wire, OVERHEAD + payload.len(), |buffer| frame.emit(buffer));
+                        wire.end() + overhead
+                    });
+                }
+                Output::Wait(at) => {
+                    self.finish(wire);
+                    return Ok(at);
+                }
+                Output::Close(reason) => {
+                    self.finish(wire);
+                    return Err(DownReason::Native(reason));
+                }
+            }
+            if wire.unwritten() > WRITE_HIGH {
+                // No more until this is written.
+                self.held = true;
+                self.link.handle_write_blocked(now, true);
+            }
+        }
+    }
+
+    fn handle_written(&mut self, _: &Endpoint, state: &mut State, _: Instant, gone: u64) -> bool {
+        state.outbox.written(gone, false);
+        false
+    }
+
+    fn handle_blocked(&mut self, now: Instant, blocked: bool) {
+        self.held = false;
+        self.link.handle_write_blocked(now, blocked);
+    }
+
+    fn is_held(&self) -> bool {
+        self.held
+    }
+}
+
+impl Speaker {
     fn keeps_ticket(&mut self, now: Instant, body: &[u8]) {
         match (Ticket::receive(body, now), self.seal.as_mut().and_then(|seal| seal.keep.as_mut())) {
             (Ok(ticket), Some(keep)) => keep(ticket),
@@ -246,64 +311,6 @@ impl Speaker {
         }
     }
 
-    /// Puts what the engine asks for into the output.
-    pub(super) fn drain(
-        &mut self,
-        endpoint: &Endpoint,
-        wire: &mut Wire,
-        state: &mut State,
-        now: Instant,
-    ) -> Result<Instant, DownReason> {
-        let room = state.inbox.room(self.link.max_body().into());
-        if room != self.room {
-            self.room = room;
-            self.link.handle_room(now, room);
-        }
-        self.gives_ticket(wire);
-        if let Some(seq) = self.described.take_if(|seq| *seq > state.native.sent()) {
-            // A policy may have dropped it while it waited for credit.
-            self.describes(endpoint, state, now, seq);
-        }
-        loop {
-            self.tells_best_effort(state, now);
-            match self.link.poll_output(&mut state.native, now) {
-                Output::Frame(frame) => self.put(wire, CONTROL, |buffer| frame.emit(buffer)),
-                Output::Describe(seq) => self.describes(endpoint, state, now, seq),
-                Output::Data { seq, ask } => {
-                    if let Some(outbox::Item::Message(message)) = state.outbox.item(state.bases.tx + seq)
-                        && let Some(channel) = message.channel()
-                    {
-                        let payload = message.payload();
-                        let frame = Frame::Data(Data { seq: seq as u16, ask, channel, payload });
-                        self.put(wire, OVERHEAD + payload.len(), |buffer| frame.emit(buffer));
-                    }
-                }
-                Output::BestEffort => {
-                    let overhead = self.overhead() as u64;
-                    state.outbox.take_best_effort(|message| {
-                        let (channel, payload) = (message.channel().unwrap_or_default(), message.payload());
-                        let frame = Frame::Best(Best { channel, payload });
-                        self.put(wire, OVERHEAD + payload.len(), |buffer| frame.emit(buffer));
-                        wire.end() + overhead
-                    });
-                }
-                Output::Wait(at) => {
-                    self.finish(wire);
-                    return Ok(at);
-                }
-                Output::Close(reason) => {
-                    self.finish(wire);
-                    return Err(DownReason::Native(reason));
-                }
-            }
-            if wire.unwritten() > WRITE_HIGH {
-                // No more until this is written.
-                self.held = true;
-                self.link.handle_write_blocked(now, true);
-            }
-        }
-    }
-
     fn tells_best_effort(&mut self, state: &mut State, now: Instant) {
         let limit = usize::from(self.link.max_payload());
         while self.link.is_up()
@@ -331,7 +338,7 @@ impl Speaker {
         let place = base + seq;
         let problem = match state.outbox.item(place) {
             Some(outbox::Item::Message(message)) if place > base + state.native.sent() => {
-                match message.check(crate::Dialect::Native, true, limit) {
+                match message.check(Dialect::Native, true, limit) {
                     Err(error) => Some((DropReason::TooLarge, SendError::Message(error))),
                     Ok(()) if state.outbox.is_expired(place, now) => {
                         Some((DropReason::Expired, SendError::Dropped(DropReason::Expired)))
@@ -405,10 +412,5 @@ impl Speaker {
         }
         let len = record::finish(&mut wire.output[start..], len).unwrap_or(0);
         wire.output.truncate(start + len);
-    }
-
-    /// On the device a new link has the session at once.
-    pub(super) fn has_session(&self, state: &State) -> bool {
-        state.native.side() == Side::Device || self.link.is_up()
     }
 }

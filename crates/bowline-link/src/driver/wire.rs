@@ -5,6 +5,7 @@ use std::io;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::Step;
 use crate::DownReason;
 
 /// Bytes read at one time. Other links get their turn in between.
@@ -48,7 +49,7 @@ impl Wire {
 
     /// Reads what is there, at most [`READ`] bytes.
     /// Says whether that was anything.
-    pub(crate) fn read(&mut self) -> Result<bool, DownReason> {
+    pub(crate) fn read(&mut self) -> Step<bool> {
         let mut scratch = [0; READ];
         match self.stream.try_read(&mut scratch) {
             Ok(0) => Err(DownReason::PeerClosed),
@@ -89,7 +90,7 @@ impl Wire {
     }
 
     /// Writes what the socket takes. Says whether that was anything.
-    pub(crate) fn write(&mut self) -> Result<bool, DownReason> {
+    pub(crate) fn write(&mut self) -> Step<bool> {
         let before = self.written;
         while self.unwritten() > 0 {
             match self.stream.try_write(&self.output[self.written..]) {
@@ -113,9 +114,10 @@ impl Wire {
     pub(crate) async fn linger(&mut self) {
         let farewell = async {
             self.stream.shutdown().await?;
-            let mut scratch = [0; KEPT];
             loop {
                 self.stream.readable().await?;
+                // Not held across an await: the task of the link would carry it all its life.
+                let mut scratch = [0; KEPT];
                 match self.stream.try_read(&mut scratch) {
                     Ok(0) => return Ok(()),
                     Ok(_) => {}

@@ -1,160 +1,179 @@
-//! Policies, holes and what is kept of them.
+//! Messages that are not sent after all, and the holes they leave.
 
-use super::*;
+use bowline_proto::time::Instant;
 
-fn outbox() -> Outbox {
-    Outbox::new(4, 1024, 8)
-}
+use super::callers::{Caller, Place};
+use super::{Content, Entry, Outbox, REASON_LOST, Ticket};
+use crate::{Dialect, DropReason, Message, Policy, Receipt, SendError};
 
-fn options(policy: Policy) -> Options {
-    Options { policy, ..Options::default() }
-}
+impl Outbox {
+    /// Everything up to `last` that was not put back was dropped.
+    pub(crate) fn restore_holes(&mut self, last: u64) {
+        if self.last < last {
+            let content = Content::Hole { first: self.last + 1, reason: REASON_LOST };
+            let entry = Entry {
+                ticket: self.ticket(),
+                seq: last,
+                content,
+                policy: Policy::Block,
+                receipt: Receipt::Accepted,
+                expires: None,
+                caller: Caller::Gone,
+                upgraded: false,
+            };
+            self.put_back(entry);
+        }
+    }
 
-/// Queues and stores a message; what went out up to `sent` is not touched.
-fn push(outbox: &mut Outbox, text: &str, policy: Policy, sent: u64) -> Ticket {
-    let ticket = outbox.push_qos(text.into(), options(policy), Instant::ZERO, sent);
-    outbox.handle_offered(outbox.last());
-    outbox.handle_stored(outbox.last());
-    ticket
-}
+    /// Removes holes from the front: a line dialect cannot tell of them.
+    pub(crate) fn skip_holes(&mut self) {
+        while self.numbered > 0 && self.entries[0].message().is_none() {
+            self.handle_acked(self.entries[0].seq);
+        }
+    }
 
-/// What stands under the seqs up to the last one: texts, or where a hole ends.
-fn items(outbox: &Outbox) -> Vec<String> {
-    let mut items = Vec::new();
-    let mut seq = outbox.acked() + 1;
-    while let Some(item) = outbox.item(seq) {
-        match item {
-            Item::Message(message) => items.push(message.text().unwrap().to_owned()),
-            Item::Dropped { last, reason } => {
-                items.push(format!("{seq}-{last}:{reason}"));
-                seq = last;
+    /// Drops messages whose time is up and which were not sent: those behind `sent`.
+    pub(crate) fn expire(&mut self, now: Instant, sent: u64) {
+        let due = |entry: &Entry| entry.expires.is_some_and(|at| at <= now);
+        self.drop_where(sent, DropReason::Expired, due);
+    }
+
+    /// The caller's patience is at its end: drops the message if its time is up and it was not sent.
+    pub(crate) fn expire_ticket(&mut self, ticket: Ticket, now: Instant, sent: u64) {
+        if let Some(Place::Qos(at)) = self.place(ticket) {
+            let entry = &self.entries[at];
+            let unsent = entry.seq == 0 || entry.seq > sent;
+            if unsent && entry.message().is_some() && entry.expires.is_some_and(|at| at <= now) {
+                self.drop_at(at, DropReason::Expired);
+                self.admit();
             }
         }
-        seq += 1;
     }
-    assert_eq!(seq, outbox.last() + 1, "every seq stands for something");
-    items
-}
 
-#[test]
-fn neighbouring_holes_of_one_reason_become_one_and_others_stay_apart() {
-    let mut outbox = outbox();
-    for text in ["1", "2", "3"] {
-        push(&mut outbox, text, Policy::KeepLatest, 0);
+    /// Whether the time of the message under `seq` is up.
+    pub(crate) fn is_expired(&self, seq: u64, now: Instant) -> bool {
+        let entry = self.entries.get(self.index(seq)).filter(|entry| entry.seq == seq);
+        entry.and_then(|entry| entry.expires).is_some_and(|at| at <= now)
     }
-    push(&mut outbox, "4", Policy::Block, 0);
-    push(&mut outbox, "5", Policy::KeepLatest, 0);
-    assert_eq!(items(&outbox), ["1-3:2", "4", "5"]);
-    outbox.drop_seq(4, DropReason::TooLarge, SendError::Closed);
-    assert_eq!(items(&outbox), ["1-3:2", "4-4:4", "5"]);
-    assert_eq!(outbox.accepted(), 1);
-}
 
-#[test]
-fn a_stream_of_which_the_latest_counts_takes_no_memory() {
-    let mut outbox = outbox();
-    for number in 0..100_000 {
-        let ticket = outbox.push_qos(number.to_string().into(), options(Policy::KeepLatest), Instant::ZERO, 0);
-        outbox.abandon(ticket);
+    pub(super) fn drop_stream(&mut self, policy: Policy, header: &[u8], sent: u64) {
+        self.drop_where(sent, DropReason::Replaced, |entry| entry.is_of(policy, header));
     }
-    // Nothing was stored: the store does not work.
-    assert!(outbox.entries.len() <= 2 && outbox.taken.is_empty() && outbox.failed.is_empty());
-    assert_eq!((outbox.take_dropped(), outbox.last(), outbox.accepted()), (99_999, 100_000, 1));
-}
 
-#[test]
-fn different_streams_leave_holes_in_bounded_number() {
-    let mut outbox = outbox();
-    for number in 0..10_000_u32 {
-        let message = Message::with_header(&[(number % 3) as u8], b"1");
-        let ttl = number.is_multiple_of(2).then_some(std::time::Duration::ZERO);
-        let options = Options { ttl, ..options(Policy::KeepLatest) };
-        let ticket = outbox.push_qos(message, options, Instant::ZERO, 0);
-        outbox.abandon(ticket);
-        outbox.expire(Instant::ZERO, 0);
+    fn drop_where(&mut self, sent: u64, reason: DropReason, which: impl Fn(&Entry) -> bool) {
+        let mut at = self.index(sent + 1);
+        while at < self.entries.len() {
+            if self.entries[at].message().is_some() && which(&self.entries[at]) {
+                at = self.drop_at(at, reason);
+            } else {
+                at += 1;
+            }
+        }
+        self.admit();
     }
-    assert!(outbox.entries.len() <= 4 * 4 + 1, "{}", outbox.entries.len());
-}
 
-#[test]
-fn what_was_sent_is_dropped_by_no_policy() {
-    let mut outbox = outbox();
-    let ttl = Some(std::time::Duration::ZERO);
-    for policy in [Policy::KeepLatest, Policy::DropOldest] {
-        outbox.push_qos("1".into(), Options { ttl, ..options(policy) }, Instant::ZERO, 0);
+    pub(super) fn drop_oldest(&mut self, newer: &Message, sent: u64) {
+        let from = self.index(sent + 1);
+        let is_of_stream = |entry: &Entry| entry.is_of(Policy::DropOldest, newer.header());
+        if let Some(at) = (from..self.entries.len()).find(|&at| is_of_stream(&self.entries[at])) {
+            self.drop_at(at, DropReason::Oldest);
+            self.admit();
+        }
     }
-    let ticket = push(&mut outbox, "2", Policy::KeepLatest, 2);
-    outbox.expire(Instant::ZERO, 2);
-    assert_eq!(items(&outbox), ["1", "1", "2"]);
-    outbox.expire_ticket(0, Instant::ZERO, 2);
-    push(&mut outbox, "3", Policy::KeepLatest, 2);
-    assert_eq!(items(&outbox), ["1", "1", "3-3:2", "3"]);
-    let dropped = outbox.poll(ticket, Waker::noop());
-    assert_eq!(dropped, Poll::Ready(Err(SendError::Dropped(DropReason::Replaced))));
-}
 
-#[test]
-fn the_oldest_of_the_stream_goes_for_a_newer_one_and_without_one_it_waits() {
-    let mut outbox = outbox();
-    push(&mut outbox, "block", Policy::Block, 0);
-    for text in ["1", "2", "3", "4"] {
-        push(&mut outbox, text, Policy::DropOldest, 0);
+    /// Drops the message under `seq`, which was not sent. Gives it back if nobody waits for it.
+    pub(crate) fn drop_seq(&mut self, seq: u64, reason: DropReason, error: SendError) -> Option<Message> {
+        let at = self.index(seq);
+        let entry = self.entries.get_mut(at).filter(|entry| entry.seq == seq)?;
+        let message = entry.message()?.clone();
+        let orphan = matches!(entry.caller, Caller::Gone);
+        self.dropped += u64::from(reason == DropReason::Expired);
+        self.drop_for(at, reason, error);
+        self.admit();
+        orphan.then_some(message)
     }
-    assert_eq!(items(&outbox), ["block", "2-2:1", "2", "3", "4"]);
-    let waiting = push(&mut outbox, "other", Policy::Block, 0);
-    assert!(!outbox.is_accepted(waiting));
-    outbox.handle_acked(1);
-    outbox.handle_stored(outbox.last());
-    assert!(outbox.is_accepted(waiting));
-}
 
-#[test]
-fn an_acknowledgement_may_end_inside_a_hole() {
-    let mut outbox = outbox();
-    for text in ["1", "2", "3", "4"] {
-        push(&mut outbox, text, Policy::KeepLatest, 0);
+    /// Removes messages at the head that `dialect` cannot carry: what a device speaks is known only
+    /// when it is there. Returns those nobody waits for. Not to be called with one in flight.
+    pub(crate) fn drop_unsendable(
+        &mut self,
+        dialect: Dialect,
+        limit: usize,
+        now: Instant,
+    ) -> Vec<(Message, SendError)> {
+        let mut orphans = Vec::new();
+        self.skip_holes();
+        while let Some(head) = self.head() {
+            let seq = self.entries[0].seq;
+            let error = match head.check(dialect, true, limit) {
+                Err(error) => SendError::from(error),
+                Ok(()) if self.is_expired(seq, now) => {
+                    self.drop_at(0, DropReason::Expired);
+                    self.skip_holes();
+                    continue;
+                }
+                Ok(()) => break,
+            };
+            let orphan = self.drop_seq(seq, DropReason::TooLarge, error.clone());
+            orphans.extend(orphan.map(|message| (message, error)));
+            self.skip_holes();
+        }
+        orphans
     }
-    outbox.handle_acked(2);
-    assert_eq!(items(&outbox), ["3-3:2", "4"]);
-    outbox.handle_acked(4);
-    assert!(outbox.is_empty() && outbox.entries.is_empty());
-}
 
-#[test]
-fn holes_come_back_with_what_stands_between_them() {
-    let mut outbox = outbox();
-    outbox.start_behind(10);
-    outbox.restore(13, "13".into(), Policy::Block, None);
-    outbox.restore(14, "14".into(), Policy::Block, None);
-    outbox.restore_holes(16);
-    assert_eq!(items(&outbox), ["11-12:0", "13", "14", "15-16:0"]);
-    push(&mut outbox, "17", Policy::Block, 0);
-    assert_eq!(outbox.last(), 17, "no seq is used twice");
-    assert!(outbox.head().is_none(), "a line dialect cannot tell of the hole");
-    outbox.skip_holes();
-    assert_eq!(outbox.head().and_then(Message::text), Some("13"));
-}
-
-#[test]
-fn a_message_dropped_on_its_way_to_the_store_is_taken_from_it() {
-    let mut outbox = outbox();
-    outbox.push_qos("1".into(), options(Policy::KeepLatest), Instant::ZERO, 0);
-    outbox.handle_offered(1);
-    outbox.push_qos("2".into(), options(Policy::KeepLatest), Instant::ZERO, 0);
-    assert_eq!(outbox.take_taken(), [1]);
-    outbox.push_qos("3".into(), options(Policy::KeepLatest), Instant::ZERO, 0);
-    assert_eq!(outbox.take_taken(), [0; 0], "the store has not seen 2");
-}
-
-#[test]
-fn a_receipt_nobody_waits_for_any_more_is_not_kept() {
-    let mut outbox = outbox();
-    for _ in 0..100 {
-        let options = Options { receipt: Receipt::Processed, ..Options::default() };
-        let ticket = outbox.push_qos("1".into(), options, Instant::ZERO, 0);
-        outbox.handle_acked(outbox.last());
-        assert!(outbox.poll(ticket, Waker::noop()).is_pending());
-        outbox.abandon(ticket);
+    fn drop_at(&mut self, at: usize, reason: DropReason) -> usize {
+        self.dropped += 1;
+        self.drop_for(at, reason, SendError::Dropped(reason))
     }
-    assert!(outbox.handled.is_empty());
+
+    /// Makes a hole of a message, or removes it if it has no seq. Says where the entry behind it is.
+    fn drop_for(&mut self, at: usize, reason: DropReason, error: SendError) -> usize {
+        let entry = &mut self.entries[at];
+        if !matches!(entry.caller, Caller::Gone) {
+            self.failed.push((entry.ticket, error));
+            entry.wake();
+            entry.caller = Caller::Gone;
+        }
+        if entry.seq == 0 {
+            self.entries.remove(at);
+            return at;
+        }
+        let seq = entry.seq;
+        let hole = Content::Hole { first: seq, reason: reason.code() };
+        if let Content::Message(message) = std::mem::replace(&mut entry.content, hole) {
+            self.live -= 1;
+            self.live_bytes -= message.size();
+            // What the store was never given, it need not drop.
+            if seq <= self.offered {
+                self.taken.push(seq);
+            }
+        }
+        // Neighbours become one, so that a stream of which only the latest counts takes no memory
+        // however long the peer is away.
+        self.merge(at + 1);
+        if self.merge(at) { at } else { at + 1 }
+    }
+
+    /// Merges the hole at `at` into the one before it, if both are holes.
+    fn merge(&mut self, at: usize) -> bool {
+        let Some(before) = at.checked_sub(1).filter(|_| at < self.numbered) else { return false };
+        let (Content::Hole { first, reason: a }, Content::Hole { reason: b, .. }) =
+            (&self.entries[before].content, &self.entries[at].content)
+        else {
+            return false;
+        };
+        let (first, a, b) = (*first, *a, *b);
+        // Holes of different reasons stay apart, as far as that is affordable.
+        if a != b && self.numbered < 4 * self.capacity {
+            return false;
+        }
+        let reason = if a == b { a } else { REASON_LOST };
+        self.entries[at].content = Content::Hole { first, reason };
+        self.entries.remove(before);
+        self.numbered -= 1;
+        true
+    }
 }
+
+#[cfg(test)]
+mod tests;
