@@ -3,15 +3,15 @@
 use std::borrow::Cow;
 use std::process::ExitCode;
 
-use crate::cli::{DevicesArgs, ForgetDeviceArgs, ShowDeviceArgs};
+use crate::cli::{ForgetDeviceArgs, Question, ShowDeviceArgs};
 use crate::confirm::confirm;
 use crate::control::{Client, Device, DeviceDetail, Forgotten, KeyState, escape};
 use crate::talk::shown;
 use crate::units::{count, moment, span};
 
-pub(crate) async fn devices(args: DevicesArgs) -> anyhow::Result<ExitCode> {
-    let devices: Vec<Device> = Client::connect(&args.server.data).await?.get("/v1/devices").await?;
-    if args.json {
+pub(crate) async fn devices(question: Question) -> anyhow::Result<ExitCode> {
+    let devices: Vec<Device> = Client::connect(&question.server.data).await?.get("/v1/devices").await?;
+    if question.json {
         println!("{}", serde_json::to_string_pretty(&devices)?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -52,8 +52,8 @@ fn link(device: &Device) -> Cow<'static, str> {
 
 pub(crate) async fn show(args: ShowDeviceArgs) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/devices/{}", escape(&args.id));
-    let detail: DeviceDetail = Client::connect(&args.server.data).await?.get(&path).await?;
-    if args.json {
+    let detail: DeviceDetail = Client::connect(&args.question.server.data).await?.get(&path).await?;
+    if args.question.json {
         println!("{}", serde_json::to_string_pretty(&detail)?);
     } else {
         print!("{}", page(&detail));
