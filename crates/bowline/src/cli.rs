@@ -120,7 +120,7 @@ pub(crate) struct DeviceArgs {
     /// The device's id
     #[arg(required = true)]
     pub(crate) id: Option<String>,
-    /// The server
+    /// The server to connect to
     #[arg(short, long, default_value = "127.0.0.1:9999", value_name = "HOST:PORT")]
     pub(crate) server: String,
     /// What to speak
@@ -163,7 +163,7 @@ pub(crate) enum DialectArg {
     H,
     /// Upstream: the library with readline/write (port 8123)
     U,
-    /// Plain lines, without acknowledgements
+    /// Plain lines, without acknowledgements; the server has to know: devices.plain or listen_plain
     P,
 }
 

@@ -133,11 +133,11 @@ fn outages(detail: &DeviceDetail) -> String {
 }
 
 fn session(detail: &DeviceDetail) -> String {
-    let anew = match detail.device.total("epochs") {
+    let begun = match detail.device.total("epochs") {
         0 => String::new(),
-        times => format!(", begun anew {}", count(times, "time")),
+        times => format!(", begun {}", count(times, "time")),
     };
-    format!("epoch {}{anew}", detail.epoch)
+    format!("epoch {}{begun}", detail.epoch)
 }
 
 fn key(keys: &KeyState) -> String {
@@ -176,7 +176,7 @@ fn table(detail: &DeviceDetail) -> String {
         ("refused, no room", total("refused"), none()),
         ("acknowledged", none(), total("acked")),
         ("processed by the app", total("processed"), total("peer_processed")),
-        ("dropped by policy (gaps)", total("gaps"), total("dropped")),
+        ("dropped unsent (gaps)", total("gaps"), total("dropped")),
         ("best effort", total("received_best_effort"), total("sent_best_effort")),
         (
             "waiting now",

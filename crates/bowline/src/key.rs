@@ -17,6 +17,7 @@ use crate::cli::{KeyArgs, KeyCommand, KeyFolder, NewKeyArgs, RemoveKeyArgs, Revo
 use crate::control::{Client, KeysReloaded};
 use crate::near::nearest;
 use crate::talk::shown;
+use crate::units::count;
 
 pub(crate) async fn run(args: KeyArgs) -> anyhow::Result<ExitCode> {
     match args.command {
@@ -192,7 +193,7 @@ impl Told {
     fn report(self, effect: &str) -> anyhow::Result<()> {
         match self {
             Told::Server(KeysReloaded { ids }) => {
-                eprintln!("The running server knows ({ids} ids with keys): {effect}.");
+                eprintln!("The running server knows ({} with keys): {effect}.", count(ids as u64, "id"));
                 Ok(())
             }
             Told::NoServer => {

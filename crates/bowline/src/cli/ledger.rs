@@ -28,7 +28,7 @@ with a new session.")]
 pub(crate) struct ForgetDeviceArgs {
     /// The device's id
     pub(crate) id: String,
-    /// Do not ask
+    /// Do not ask; without a terminal it does not ask anyway
     #[arg(short, long)]
     pub(crate) yes: bool,
     #[command(flatten)]
@@ -83,7 +83,7 @@ pub(crate) struct ShowDeadArgs {
 pub(crate) struct TakeDeadArgs {
     #[command(flatten)]
     pub(crate) which: DeadLetters,
-    /// Do not ask about --all
+    /// Do not ask about --all; without a terminal it does not ask anyway
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
