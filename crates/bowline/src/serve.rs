@@ -16,6 +16,7 @@ use crate::app::Printer;
 use crate::cli::ServeArgs;
 use crate::config::{App, Config, DialectName, Durability};
 use crate::hub::Hub;
+use crate::units::count;
 use crate::{app, control, logging};
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
@@ -79,9 +80,12 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     match config.store.durability {
         _ if left == 0 => {}
         Durability::Memory => {
-            tracing::warn!("{left} queued messages are lost with this process: store.durability is \"memory\"")
+            tracing::warn!(
+                "lost with this process, as store.durability is \"memory\": {}",
+                count(left as u64, "queued message")
+            )
         }
-        _ => tracing::info!("{left} queued messages wait in {}", config.data.display()),
+        _ => tracing::info!("{} left in {}", count(left as u64, "queued message"), config.data.display()),
     }
     tracing::info!("stopped");
     drop(lock);
