@@ -54,6 +54,8 @@ pub(crate) struct Journal {
     acked: u64,
     /// The highest seq of a message the store was given.
     outbox_last: u64,
+    /// What is stored of the sessions, if the inbox tells the rest.
+    session: Option<saved::Essence>,
     ledger_at: Millis,
     /// The ledger is older than what else is stored.
     ledger_old: bool,
@@ -74,6 +76,7 @@ struct Mark {
     /// So many of the tickets of messages that wait to be durable.
     tickets: usize,
     lines: Option<legacy::Mark>,
+    session: Option<saved::Essence>,
     extra: Vec<Change>,
 }
 
@@ -297,6 +300,7 @@ impl Endpoint {
         let journal = &mut state.journal;
         (journal.inbox, journal.processed, journal.acked) = (mark.inbox, mark.processed, mark.acked);
         journal.outbox_last = mark.outbox_last;
+        journal.session = mark.session;
         if state.inbox.handle_durable(mark.inbox) {
             self.notify_arrival();
         }
@@ -334,6 +338,7 @@ impl State {
             native: self.received,
             tickets: self.waiting.len(),
             lines: None,
+            session: None,
             extra: Vec::new(),
         }
     }
@@ -393,13 +398,7 @@ impl State {
         if through > self.journal.acked {
             changes.push(Change::Acked { device: Arc::clone(device), through: Seq(through) });
         }
-        let native = self.native.save_both(mark.native, mark.outbox.saturating_sub(self.bases.tx));
-        // The link has not given back yet what an earlier transaction has stored: it is remembered all the same.
-        let tickets = || self.tickets.iter().chain(&self.waiting);
-        let lines = self.lines.dialect().map(|_| self.lines.save_with(tickets()));
-        mark.lines = lines.as_ref().map(legacy::Saved::mark);
-        let state = saved::write(self.dialect, self.bases, &native, lines.as_ref());
-        changes.push(Change::Session { device: Arc::clone(device), format: saved::FORMAT, state });
+        self.add_session(device, &mut changes, &mut mark);
         if now.0.abs_diff(self.journal.ledger_at.0) >= LEDGER_EVERY || self.outbox.closed {
             self.journal.ledger_at = now;
             self.journal.ledger_old = false;
@@ -409,6 +408,26 @@ impl State {
             self.journal.ledger_old = true;
         }
         (changes.into(), mark)
+    }
+
+    /// Stores the sessions, unless all that is new in them is messages received on N: those tell it themselves.
+    fn add_session(&self, device: &Arc<str>, changes: &mut Vec<Change>, mark: &mut Mark) {
+        let outbox = mark.outbox.saturating_sub(self.bases.tx);
+        // The link has not given back yet what an earlier transaction has stored: it is remembered all the same.
+        let tickets = || self.tickets.iter().chain(&self.waiting);
+        let lines = self.lines.dialect().map(|_| self.lines.save_with(tickets()));
+        // Not so a gap behind the last message.
+        let told = self.native.durable_with(mark.native) <= mark.inbox.saturating_sub(self.bases.rx);
+        let sent = self.native.save_sent(outbox);
+        let essence = saved::Essence { dialect: self.dialect, bases: self.bases, sent };
+        mark.session = (lines.is_none() && told && self.native.epoch() != 0).then_some(essence);
+        mark.lines = lines.as_ref().map(legacy::Saved::mark);
+        if mark.session.is_some() && mark.session == self.journal.session && self.journal.announced {
+            return;
+        }
+        let native = self.native.save_both(mark.native, outbox);
+        let state = saved::write(self.dialect, self.bases, &native, lines.as_ref());
+        changes.push(Change::Session { device: Arc::clone(device), format: saved::FORMAT, state });
     }
 }
 
