@@ -20,7 +20,7 @@ pub(crate) struct Bases {
 pub(crate) struct Essence {
     pub(crate) dialect: Option<Dialect>,
     pub(crate) bases: Bases,
-    pub(crate) sent: native::Sent,
+    pub(crate) sent: native::SavedSent,
 }
 
 /// Bytes before the engines' own: dialect, bases.

@@ -12,7 +12,7 @@ const MAGIC: [u8; 4] = *b"BWS\x01";
 
 /// What a saved session says of the messages sent, see [`Session::save_sent`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
+pub struct SavedSent {
     epoch: u64,
     acked: u64,
     last: u64,
@@ -46,8 +46,13 @@ impl Session {
     /// What [`Session::save_both`] says beside what the inbox says as well ([`Session::handle_inbox`]): as
     /// long as this is the same, messages received can be stored without a new saved session.
     #[must_use]
-    pub fn save_sent(&self, last: u64) -> Sent {
-        Sent { epoch: self.epoch, acked: self.tx.acked, last: self.tx.last.max(last), processed: self.tx.processed }
+    pub fn save_sent(&self, last: u64) -> SavedSent {
+        SavedSent {
+            epoch: self.epoch,
+            acked: self.tx.acked,
+            last: self.tx.last.max(last),
+            processed: self.tx.processed,
+        }
     }
 
     /// Received and durable, or durable when messages up to `received` are.
