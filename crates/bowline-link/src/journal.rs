@@ -126,6 +126,12 @@ impl Journal {
         self.dirty = true;
     }
 
+    /// These changes are not stored: they come before the later ones.
+    fn give_back(&mut self, mut earlier: Vec<Change>) {
+        earlier.append(&mut self.extra);
+        self.extra = earlier;
+    }
+
     /// The store does not keep up with what comes beside the queues: nothing that adds to it may be read.
     pub(crate) fn is_behind(&self) -> bool {
         self.extra.len() >= EXTRA
@@ -193,6 +199,7 @@ impl Endpoint {
             Err(transaction) => transaction,
         };
         state.journal.busy = true;
+        let extra = mark.extra.clone();
         let endpoint = self.clone();
         let queued = storage.store().commit_with(transaction, move |answer| {
             let mut state = endpoint.lock();
@@ -200,8 +207,8 @@ impl Endpoint {
             endpoint.answered(&mut state, mark, answer.map(drop));
         });
         if let Err(NotQueued::Full { .. }) = queued {
-            // The store's queue has room for every device; a burst of dead letters at most fills it.
-            state.journal.busy = false;
+            // More devices have something to store than the store's queue has places.
+            state.journal.give_back(extra);
             self.try_again(state, storage);
         }
     }
@@ -257,10 +264,8 @@ impl Endpoint {
             }
             Err(CommitError::UnknownDeadLetter { id }) => {
                 // The box was full and dropped it meanwhile. What was made of it stands.
-                let later = std::mem::take(&mut state.journal.extra);
-                state.journal.extra = mark.extra;
+                state.journal.give_back(mark.extra);
                 state.journal.extra.retain(|change| *change != Change::DropDead { id });
-                state.journal.extra.extend(later);
                 state.journal.touch_with_cursor();
                 self.flush(state);
             }
@@ -271,8 +276,7 @@ impl Endpoint {
                 if let CommitError::UnknownDevice { .. } = error {
                     state.journal.announced = false;
                 }
-                let later = std::mem::replace(&mut state.journal.extra, mark.extra);
-                state.journal.extra.extend(later);
+                state.journal.give_back(mark.extra);
                 self.try_again(state, storage);
             }
         }
@@ -354,6 +358,23 @@ impl State {
             changes.push(Change::Forget { device: Arc::clone(device) });
             changes.push(Change::device(Arc::clone(device), shared.is_persistent(), now));
         }
+        // First what makes room.
+        for seq in self.outbox.take_taken().into_iter().filter(|seq| *seq <= self.outbox.stored) {
+            self.journal.extra.push(Change::TakeSent { device: Arc::clone(device), seq: Seq(seq) });
+        }
+        for seq in self.inbox.take_taken() {
+            self.journal.extra.push(Change::TakeReceived { device: Arc::clone(device), seq: Seq(seq) });
+        }
+        mark.extra = std::mem::take(&mut self.journal.extra);
+        changes.extend(mark.extra.iter().cloned());
+        if mark.processed > self.journal.processed {
+            changes.push(Change::Processed { device: Arc::clone(device), through: Seq(mark.processed) });
+        }
+        // Holes behind the last message are not in the store.
+        let through = mark.acked.min(self.journal.outbox_last);
+        if through > self.journal.acked {
+            changes.push(Change::Acked { device: Arc::clone(device), through: Seq(through) });
+        }
         changes.extend(self.inbox.behind(self.journal.inbox).map(|message| Change::Receive {
             device: Arc::clone(device),
             message: InboxMessage {
@@ -382,22 +403,6 @@ impl State {
             });
         }
         self.outbox.handle_offered(mark.outbox_last);
-        for seq in self.outbox.take_taken().into_iter().filter(|seq| *seq <= self.outbox.stored) {
-            self.journal.extra.push(Change::TakeSent { device: Arc::clone(device), seq: Seq(seq) });
-        }
-        for seq in self.inbox.take_taken() {
-            self.journal.extra.push(Change::TakeReceived { device: Arc::clone(device), seq: Seq(seq) });
-        }
-        mark.extra = std::mem::take(&mut self.journal.extra);
-        changes.extend(mark.extra.iter().cloned());
-        if mark.processed > self.journal.processed {
-            changes.push(Change::Processed { device: Arc::clone(device), through: Seq(mark.processed) });
-        }
-        // Holes behind the last message are not in the store.
-        let through = mark.acked.min(mark.outbox_last);
-        if through > self.journal.acked {
-            changes.push(Change::Acked { device: Arc::clone(device), through: Seq(through) });
-        }
         self.add_session(device, &mut changes, &mut mark);
         if now.0.abs_diff(self.journal.ledger_at.0) >= LEDGER_EVERY || self.outbox.closed {
             self.journal.ledger_at = now;

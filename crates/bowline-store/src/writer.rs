@@ -88,7 +88,7 @@ impl Writer {
 
     /// Whether the log is so long that it is to be copied, which the writer's thread does.
     pub(crate) fn has_long_log(&self) -> bool {
-        self.log.load(Ordering::Relaxed) >= self.copy_at || self.damage.is_some()
+        self.log.load(Ordering::Relaxed) >= self.copy_at || self.copy_again || self.damage.is_some()
     }
 
     /// Commits one transaction.

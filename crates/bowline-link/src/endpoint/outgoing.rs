@@ -36,7 +36,9 @@ impl Endpoint {
             }
             let upgraded = state.dialect != Some(Dialect::Native) && state.lines.wants_qos();
             let ticket = state.outbox.push_best_effort(message, upgraded)?;
-            state.journal.touch();
+            if upgraded {
+                state.journal.touch();
+            }
             ticket
         };
         self.flush(&mut state);
@@ -106,6 +108,12 @@ impl Endpoint {
     }
 
     pub(crate) fn abandon(&self, ticket: Ticket) {
-        self.lock().outbox.abandon(ticket);
+        let mut state = self.lock();
+        if state.outbox.abandon(ticket) {
+            state.journal.touch();
+            self.flush(&mut state);
+            state.kick();
+            self.notify_room();
+        }
     }
 }
