@@ -15,6 +15,7 @@
 //! and survive this process; without, what is not acknowledged is still with the board and comes again.
 
 mod admission;
+mod app;
 mod builder;
 mod dead;
 mod device;
@@ -31,6 +32,7 @@ mod server;
 mod stats;
 
 pub use admission::{Admission, Dialects, IdPattern};
+pub use app::{App, AppError, AppMessage, Handled, Instance, Port};
 pub use builder::{Builder, StartError};
 pub use dead::DeadError;
 pub use device::Device;
