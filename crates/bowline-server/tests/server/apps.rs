@@ -488,3 +488,10 @@ async fn settings_of_apps_that_make_no_sense_are_refused() {
     let server = server().app(1, "a", echo()).start().await.unwrap();
     assert!(server.port("h", "b", 0).unwrap_err().to_string().contains(r#"no app "b""#));
 }
+
+#[test]
+fn the_guide_ends_with_the_example() {
+    let guide = include_str!("../../../../docs/apps/writing.md");
+    let code = guide.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(code, include_str!("../../examples/fan.rs"));
+}
