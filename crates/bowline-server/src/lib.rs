@@ -15,6 +15,7 @@
 //! and survive this process; without, what is not acknowledged is still with the board and comes again.
 
 mod admission;
+mod app;
 mod builder;
 mod dead;
 mod device;
@@ -31,11 +32,12 @@ mod server;
 mod stats;
 
 pub use admission::{Admission, Dialects, IdPattern};
+pub use app::{App, AppError, AppEvent, AppLimits, AppMessage, AppRule, AppStats, Handled, Instance, Port};
 pub use builder::{Builder, StartError};
 pub use dead::DeadError;
 pub use device::Device;
 pub use keys::{Date, DeviceKeys, Issued, KeyChanges, KeyInfo, KeyState, Keys, KeysError};
-pub use server::{DeviceError, Server, Sessions};
+pub use server::{DeviceError, PortError, Server, Sessions};
 pub use stats::Stats;
 
 pub use bowline_link::{

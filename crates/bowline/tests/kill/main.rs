@@ -11,6 +11,7 @@
 mod app;
 mod diary;
 mod fleet;
+mod handler;
 mod ledger;
 mod role;
 

@@ -1,0 +1,6 @@
+//! Bowline's built-in apps, which do on the server what boards cannot. Each is an
+//! [`App`](bowline_server::App); `bowline serve` registers them as the configuration says.
+
+mod echo;
+
+pub use echo::Echo;
