@@ -272,7 +272,7 @@ impl Process {
     fn starts(role: &Role) -> Self {
         let errors = OpenOptions::new().create(true).append(true).open(errors(role)).unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "process", "--ignored", "--nocapture"])
+            .args(["--exact", crate::ENTRANCE, "--nocapture"])
             .env(ROLE, serde_json::to_string(role).unwrap())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
