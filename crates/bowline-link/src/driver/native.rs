@@ -262,7 +262,8 @@ impl Speaker {
                 }
                 Received::BestEffort { channel, payload } => {
                     self.rate.count();
-                    let message = Message::from_frame(channel, payload, false).with_origin(Origin::now(0));
+                    let origin = Origin::now(state.native.epoch());
+                    let message = Message::from_frame(channel, payload, false).with_origin(origin);
                     if state.inbox.accept_best_effort(message) {
                         state.totals.received_best_effort += 1;
                         endpoint.notify_arrival();
