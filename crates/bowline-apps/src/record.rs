@@ -105,9 +105,21 @@ impl Record {
     /// # Errors
     /// When the newest file cannot be written to, or another process writes here.
     pub fn open(settings: Settings) -> Result<Self, OpenError> {
-        let names = settings.names.clone();
-        let folder = settings.folder.clone();
-        let writer = Writer::open(settings)?;
+        let mut writer = Writer::new(settings);
+        writer.find()?;
+        Self::start(writer)
+    }
+
+    /// As [`Record::open`], but nothing is touched before the first message: what is wrong is said then.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn lazy(settings: Settings) -> Result<Self, OpenError> {
+        Self::start(Writer::new(settings))
+    }
+
+    fn start(writer: Writer) -> Result<Self, OpenError> {
+        let Settings { folder, names, .. } = writer.settings.clone();
         let (queue, jobs) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("bowline-record".into());
         let writer =
@@ -170,7 +182,7 @@ impl Instance for Recorder {
         match self.0.write(arrival, readings).await {
             Ok(()) => Ok(Handled::done()),
             Err(error @ WriteError::TooManySeries { .. }) => Err(AppError::reject(error.to_string())),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(AppError::wait(error.to_string())),
         }
     }
 }

@@ -87,11 +87,7 @@ fn list(args: &ListRecordArgs) -> anyhow::Result<()> {
         series.iter().map(|series| shown(text(series)).chars().count()).max().unwrap_or(0).max(least)
     };
     let (device, name) = (width(|series| &series.device, 6), width(|series| &series.name, 6));
-    writeln!(
-        out,
-        "{:device$}  {:name$}  {:>9}  {:19}  {:19}",
-        "device", "series", "samples", "first (UTC)", "last (UTC)"
-    )?;
+    writeln!(out, "{:device$}  {:name$}  {:>9}  {:19}  last (UTC)", "device", "series", "samples", "first (UTC)")?;
     for series in &series {
         let Series { device: id, name: of, samples, first_at, last_at } = series;
         // Whole seconds.

@@ -47,13 +47,14 @@ type Reply = oneshot::Sender<Result<(), WriteError>>;
 
 /// Commits groups of messages, each into the file that its time of arrival belongs to.
 pub(crate) struct Writer {
-    settings: Settings,
+    pub(crate) settings: Settings,
     /// Held while files are written; taken with the first.
     lock: Option<File>,
     /// The last used at the end.
     open: Vec<(Name, RecordFile)>,
-    /// The files there are, oldest first.
+    /// The files there are, oldest first, once somebody has looked.
     names: Vec<Name>,
+    found: bool,
     /// When the last message of a file came, for files that were looked into since they were last written to.
     ended: HashMap<Name, Option<i64>>,
     /// Files whose last commit failed.
@@ -66,27 +67,36 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Nothing is written if nothing is there; otherwise the newest file must be one that can be written.
-    pub(crate) fn open(settings: Settings) -> Result<Self, OpenError> {
+    pub(crate) fn new(settings: Settings) -> Self {
         let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
-        let mut writer = Writer {
+        Writer {
             settings,
             lock: None,
             open: Vec::new(),
             names: Vec::new(),
+            found: false,
             ended: HashMap::new(),
             suspect: HashSet::new(),
             in_trouble: false,
             swept: None,
             best_effort: -micros.max(1),
-        };
-        let folder = &writer.settings.folder;
-        writer.names = folder::list(folder).map_err(|error| OpenError::io(folder, error.to_string()))?;
-        if let Some(newest) = writer.names.last().copied() {
-            writer.file(newest)?;
-            writer.sweep(newest);
         }
-        Ok(writer)
+    }
+
+    /// Finds the files there are, once. The newest must be one that can be written to; if there is none,
+    /// nothing is written.
+    pub(crate) fn find(&mut self) -> Result<(), OpenError> {
+        if self.found {
+            return Ok(());
+        }
+        let folder = &self.settings.folder;
+        self.names = folder::list(folder).map_err(|error| OpenError::io(folder, error.to_string()))?;
+        if let Some(newest) = self.names.last().copied() {
+            self.file(newest)?;
+            self.sweep(newest);
+        }
+        self.found = true;
+        Ok(())
     }
 
     /// Works until nobody can send any more and the queue is empty.
@@ -146,6 +156,7 @@ impl Writer {
 
     /// Writes messages of one period that are not there yet: an answer for each, or an error for all.
     fn write(&mut self, period: Period, entries: &[Entry]) -> Result<Vec<Result<(), WriteError>>, OpenError> {
+        self.find()?;
         let target = self.target(period)?;
         let known = entries.iter().map(|entry| self.is_elsewhere(target, entry)).collect::<Result<Vec<_>, _>>()?;
         let new = entries.iter().zip(&known).filter(|(_, known)| !**known).map(|(entry, _)| entry);
