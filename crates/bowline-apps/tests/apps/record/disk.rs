@@ -1,6 +1,12 @@
 //! Disks that do not take it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
 use bowline_apps::record::{OpenError, WriteError};
+use bowline_client::{Client, Message, Receipt};
+use bowline_server::{AppLimits, Server};
 use bowline_store_vfs::{Call, Watch};
 use rusqlite::ffi::{SQLITE_FULL, SQLITE_IOERR_FSYNC};
 
@@ -67,4 +73,25 @@ async fn each_commit_is_synced_if_asked_for() {
         }
         assert_eq!(watch.syncs() - before, least, "sync: {sync}");
     }
+}
+
+#[tokio::test]
+async fn messages_wait_for_the_disk_for_as_long_as_it_takes() {
+    let bench = Bench::new();
+    let watch = Watch::new(bench.path());
+    let failures = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&failures);
+    // Full for much longer than a message is tried.
+    watch.fail(move |call, _| {
+        let full = call == Call::Write && counted.fetch_add(1, Ordering::Relaxed) < 20;
+        full.then_some(SQLITE_FULL)
+    });
+    let limits = AppLimits { attempts: 2, first_pause: Duration::from_millis(5), ..AppLimits::default() };
+    let server = Server::builder().listen("127.0.0.1:0".parse().unwrap());
+    let server = server.app(3, "record", bench.record().clone()).app_limits(limits).start().await.unwrap();
+    let board = Client::builder("kitchen", server.addresses()[0].to_string()).start().unwrap();
+    board.send(Message::on_channel(3, 0, 0, b"21.5")).until(Receipt::Processed).await.unwrap();
+    assert!(failures.load(Ordering::Relaxed) > 20);
+    assert_eq!(bench.values(), ["21.5"]);
+    assert_eq!(server.device("kitchen").await.unwrap().dead_letters(), []);
 }
