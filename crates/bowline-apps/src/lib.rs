@@ -2,5 +2,6 @@
 //! [`App`](bowline_server::App); `bowline serve` registers them as the configuration says.
 
 mod echo;
+pub mod record;
 
 pub use echo::Echo;

@@ -381,7 +381,7 @@ impl State {
                 seq: Seq(message.seq().unwrap_or(0)),
                 epoch: message.epoch(),
                 qos: message.is_qos(),
-                received_at: now,
+                received_at: message.origin().received_at,
                 header: message.header_bytes(),
                 payload: message.payload_bytes(),
             },

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use bowline_apps::Echo;
+use bowline_apps::record::Record;
 use bowline_server::{
     App, AppError, AppEvent, AppMessage, Builder, Device, Handled, Instance, LinkState, Message, Port,
 };
@@ -16,11 +17,38 @@ use crate::talk::shown;
 /// Ident of the echo app in the three-byte header of dialect H: `[app, instance, app header byte]`.
 const ECHO: u8 = 0;
 
+/// Ident of the record app.
+const RECORD: u8 = 3;
+
+/// The apps that have files, open.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    record: Option<Record>,
+}
+
+impl Opened {
+    /// What the configuration switches on, to see whether it can be registered. Touches nothing.
+    pub(crate) fn unopened(config: &Config) -> anyhow::Result<Self> {
+        let record = config.apps.record.settings(&config.data).map(Record::lazy).transpose()?;
+        Ok(Opened { record })
+    }
+
+    /// Opens what the configuration switches on. Blocks.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        let record = config.apps.record.settings(&config.data).map(Record::open).transpose()?;
+        Ok(Opened { record })
+    }
+}
+
 /// Registers the apps that the configuration names.
-pub(crate) fn register(config: &Config, builder: Builder, printer: &Printer) -> Builder {
+pub(crate) fn register(config: &Config, builder: Builder, printer: &Printer, opened: &Opened) -> Builder {
     let (builder, lines) = match config.app {
         config::App::Echo => (builder.app(ECHO, "echo", Echo), "echo"),
         config::App::Print => (builder.other_app("print", Print(printer.clone())), "print"),
+    };
+    let builder = match &opened.record {
+        Some(record) => builder.app(RECORD, "record", record.clone()),
+        None => builder,
     };
     let lines = config.apps.lines.as_deref().unwrap_or(lines);
     let builder = if lines.is_empty() { builder } else { builder.lines_app(lines) };

@@ -9,11 +9,13 @@ use crate::demo::DemoArgs;
 use crate::how::How;
 
 mod ledger;
+mod record;
 
 pub(crate) use ledger::{
     DeadArgs, DeadCommand, DeadLetters, DeviceCommand, ForgetDeviceArgs, ListDeadArgs, ShowDeadArgs, ShowDeviceArgs,
     TakeDeadArgs,
 };
+pub(crate) use record::{Aggregate, Format, ListRecordArgs, QueryArgs, RecordArgs, RecordCommand, RecordFolder};
 
 /// A link between small boards and a server that outlives the network, the board and the server.
 ///
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     Devices(Question),
     /// List, show, retry and drop messages that nobody could handle
     Dead(DeadArgs),
+    /// Read what the record app has kept of the devices' telemetry: tables, CSV, JSON, plots
+    Record(RecordArgs),
     /// Give devices keys, so that each can prove who it is
     Key(KeyArgs),
     /// Show the point in half a minute: cut links, a restarted server, nothing lost

@@ -12,6 +12,7 @@ use crate::cli::ServeArgs;
 use crate::near::nearest;
 
 mod apps;
+mod record;
 
 use apps::Apps;
 
@@ -374,9 +375,10 @@ fn nearest_field(message: &str) -> Option<String> {
 }
 
 /// Which fields are in which section, for those that are looked for in the wrong one.
-const SECTIONS: [(&str, &[&str]); 7] = [
+const SECTIONS: [(&str, &[&str]); 8] = [
     ("apps", &["lines", "rules"]),
     ("apps.limits", &["attempts", "first_pause_ms", "longest_pause_ms", "handle_timeout_ms", "instances"]),
+    ("apps.record", &["rotate", "file_mb", "keep_days", "keep_mb"]),
     ("link", &["timeout_ms", "login_timeout_ms", "settle_ms", "pace_burst", "pace_ms", "drain_ms"]),
     ("devices", &["expected", "allow", "plain", "dialects", "expiry_s"]),
     ("security", &["open", "handshakes_per_second", "handshake_burst"]),

@@ -23,7 +23,8 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     logging::start(&args.log, args.log_format)?;
     if args.check {
-        app::register(&config, config.builder(), &Printer::start()).check()?;
+        let opened = app::Opened::unopened(&config)?;
+        app::register(&config, config.builder(), &Printer::start(), &opened).check()?;
         let keys = Keys::open(&config.data)?;
         config.check_keys(&keys)?;
         let addresses: Vec<_> = config.addresses().collect();
@@ -43,14 +44,14 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let hub = Hub::new();
     let server = {
         let hub = hub.clone();
-        let builder = app::register(&config, config.builder(), &Printer::start())
-            .keys(keys.clone())
-            .observer(move |device, event| app::tells(&hub, device, event));
         let opening = {
             let config = config.clone();
-            tokio::task::spawn_blocking(move || config.open_store()).await?
+            tokio::task::spawn_blocking(move || anyhow::Ok((config.open_store()?, app::Opened::open(&config)?))).await?
         };
-        let store = opening.context("the server did not start")?;
+        let (store, opened) = opening.context("the server did not start")?;
+        let builder = app::register(&config, config.builder(), &Printer::start(), &opened)
+            .keys(keys.clone())
+            .observer(move |device, event| app::tells(&hub, device, event));
         let builder = match store {
             Some(store) => builder.store(store),
             None => builder,

@@ -11,6 +11,7 @@ use super::pause::{Pause, Rate};
 use super::wire::{WRITE_HIGH, Wire};
 use super::{Speak, Step};
 use crate::endpoint::State;
+use crate::message::Origin;
 use crate::{Dialect, DownReason, DropReason, Endpoint, Message, MessageError, SendError, outbox};
 
 /// More than any frame takes that carries no payload.
@@ -246,7 +247,7 @@ impl Speaker {
             match received {
                 Received::Message { ticket, channel, payload } => {
                     self.rate.count();
-                    let origin = crate::message::Origin { epoch: ticket.epoch(), ..Default::default() };
+                    let origin = Origin::now(ticket.epoch());
                     let message = Message::from_frame(channel, payload, true).with_origin(origin);
                     state.totals.received += 1;
                     state.totals.received_bytes += message.size() as u64;
@@ -256,7 +257,7 @@ impl Speaker {
                 }
                 Received::BestEffort { channel, payload } => {
                     self.rate.count();
-                    let origin = crate::message::Origin { epoch: state.native.epoch(), ..Default::default() };
+                    let origin = Origin::now(state.native.epoch());
                     let message = Message::from_frame(channel, payload, false).with_origin(origin);
                     if state.inbox.accept_best_effort(message) {
                         state.totals.received_best_effort += 1;

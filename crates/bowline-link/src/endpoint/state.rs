@@ -97,7 +97,7 @@ impl State {
             let seq = message.seq.0;
             let of_epoch = has_epoch && message.epoch == epoch && seq > base;
             let ticket = of_epoch.then(|| native::Ticket::stored(epoch, seq - base));
-            let origin = crate::message::Origin { seq, epoch: message.epoch, gap: 0 };
+            let origin = crate::message::Origin { seq, epoch: message.epoch, gap: 0, received_at: message.received_at };
             let message = Message::from_store(&message.header, &message.payload, message.qos);
             self.inbox.restore(message.with_origin(origin), ticket);
         }

@@ -6,12 +6,15 @@ use anyhow::bail;
 use bowline_server::{AppLimits, AppRule};
 use serde::Deserialize;
 
+use super::record::Record;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Apps {
     /// The app that takes messages without a header; without, the one that `app` names.
     pub(crate) lines: Option<String>,
     pub(crate) limits: Limits,
+    pub(crate) record: Record,
     rules: Vec<Rule>,
 }
 
@@ -57,6 +60,7 @@ impl Apps {
         if self.rules.iter().any(|rule| rule.devices.is_empty()) {
             bail!("a rule in apps.rules is about no device: give its `devices` some patterns, \"*\" for all");
         }
+        self.record.check()?;
         let limits = &self.limits;
         let day = 24 * 3_600_000;
         let counts = [
