@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bowline_client::Client;
 use bowline_server::{
-    Admission, AppLimits, AppMessage, AppRule, Dialect, Handled, Limits, Message, SendError, StartError,
+    Admission, AppLimits, AppMessage, AppRule, DeviceError, Dialect, Handled, Limits, Message, SendError, StartError,
 };
 use tokio::sync::Semaphore;
 
@@ -445,6 +445,9 @@ async fn a_shutdown_lets_the_message_in_hand_be_handled_and_answered() {
         let server = server.clone();
         async move { server.shutdown(millis(10_000)).await }
     });
+    assert_eq!(soon(server.device("another")).await.unwrap_err(), DeviceError::Stopped);
+    // The link stays for the answer.
+    board.expects_nothing_for(millis(50)).await;
     gate.add_permits(1);
     board.expects("000301010000[0]").await;
     board.sends("00002c").await;
