@@ -296,8 +296,9 @@ impl Inbox {
         let waiting = self.messages.iter().find(|item| item.seq > 0).map_or(u64::MAX, |item| item.seq);
         if at > 0 || seq > waiting {
             self.taken.push(seq);
+            // Only what the store is told of by its own number may lose its place.
+            self.merge(at);
         }
-        self.merge(at);
         while let Some(out) = self.out.pop_front_if(|out| out.handled && out.seq < waiting) {
             self.processed = self.processed.max(out.seq);
             self.native_processed = out.ticket.or(self.native_processed);

@@ -136,3 +136,16 @@ fn one_that_takes_long_costs_no_memory_for_those_behind_it() {
     assert_eq!((inbox.out.len(), inbox.processed(), inbox.take_handled()), (0, 200, 200));
     assert_eq!(inbox.native_processed().map(native::Ticket::seq), Some(200));
 }
+
+#[test]
+fn what_is_handled_first_leaves_the_store_although_one_behind_it_is_put_back() {
+    let mut inbox = inbox(3);
+    let mut out = takes(&mut inbox, 3);
+    inbox.handled(3);
+    inbox.put_back(out.remove(1));
+    inbox.handled(1);
+    assert_eq!((inbox.processed(), inbox.take_taken()), (1, vec![3]));
+    assert_eq!(texts(&takes(&mut inbox, 9)), ["2"]);
+    inbox.handled(2);
+    assert_eq!(inbox.processed(), 3);
+}
