@@ -3,6 +3,8 @@
 
 mod echo;
 pub mod http;
+pub mod time;
 
 pub use echo::Echo;
 pub use http::Http;
+pub use time::Time;
