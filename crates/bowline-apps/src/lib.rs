@@ -3,8 +3,10 @@
 
 mod echo;
 pub mod http;
+pub mod relay;
 pub mod time;
 
 pub use echo::Echo;
 pub use http::Http;
+pub use relay::Relay;
 pub use time::Time;

@@ -161,7 +161,11 @@ impl Instance for HttpInstance {
         let Some(unsent) = &mut self.unsent else { return Ok(Handled::done()) };
         while unsent.payloads.len() > 1 {
             let Some(part) = unsent.payloads.front() else { break };
-            send(&self.port, message, part).await?;
+            match send(&self.port, message, part).await {
+                // The board that asked has restarted.
+                Err(SendError::PastEpoch) => return Ok(Handled::done()),
+                sent => sent?,
+            }
             unsent.payloads.pop_front();
         }
         // The last one goes with the request's being handled: with a store, both or neither.
