@@ -1,0 +1,6 @@
+//! The apps through a real server and real clients.
+
+mod harness;
+mod http;
+mod relay;
+mod time;
