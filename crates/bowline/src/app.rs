@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use anyhow::Context;
 use bowline_apps::Echo;
 use bowline_server::{
     App, AppError, AppEvent, AppMessage, Builder, Device, Handled, Instance, LinkState, Message, Port,
@@ -16,15 +17,49 @@ use crate::talk::shown;
 /// Ident of the echo app in the three-byte header of dialect H: `[app, instance, app header byte]`.
 const ECHO: u8 = 0;
 
-/// Registers the apps that the configuration names.
-pub(crate) fn register(config: &Config, builder: Builder, printer: &Printer) -> Builder {
+/// Registers the apps that the configuration names. `seed` is [`seed`], or anything if nothing is to be run.
+pub(crate) fn register(
+    config: &Config,
+    builder: Builder,
+    printer: &Printer,
+    seed: [u8; 16],
+) -> anyhow::Result<Builder> {
     let (builder, lines) = match config.app {
         config::App::Echo => (builder.app(ECHO, "echo", Echo), "echo"),
         config::App::Print => (builder.other_app("print", Print(printer.clone())), "print"),
     };
     let lines = config.apps.lines.as_deref().unwrap_or(lines);
     let builder = if lines.is_empty() { builder } else { builder.lines_app(lines) };
-    builder.app_rules(config.apps.rules()).app_limits(config.apps.limits.limits())
+    let builder = config.apps.register(builder, seed)?;
+    Ok(builder.app_rules(config.apps.rules()).app_limits(config.apps.limits.limits()))
+}
+
+/// What tells the messages of this store from those of any other: random, and kept beside the store as long as
+/// the messages are. Without a store it is another one with each start. Blocks.
+pub(crate) fn seed(config: &Config) -> anyhow::Result<[u8; 16]> {
+    let fresh: [u8; 16] = std::array::from_fn(|_| fastrand::u8(..));
+    if !config.apps.needs_seed() || config.store.durability == config::Durability::Memory {
+        return Ok(fresh);
+    }
+    let path = config.data.join("seed");
+    let wrong = || format!("cannot use {}", path.display());
+    match std::fs::read(&path) {
+        Ok(bytes) => bytes.try_into().map_err(|bytes: Vec<u8>| {
+            anyhow::anyhow!(
+                "{} has {} bytes, expected 16: remove it, and a new one is made",
+                path.display(),
+                bytes.len()
+            )
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Whole or not at all.
+            let temporary = config.data.join("seed.new");
+            std::fs::write(&temporary, fresh).with_context(wrong)?;
+            std::fs::rename(&temporary, &path).with_context(wrong)?;
+            Ok(fresh)
+        }
+        Err(error) => Err(error).with_context(wrong),
+    }
 }
 
 /// Tells watchers what happens.

@@ -21,7 +21,7 @@ use crate::{app, control, logging};
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     if args.check {
-        app::register(&config, config.builder(), &Printer::start()).check()?;
+        app::register(&config, config.builder(), &Printer::start(), [0; 16])?.check()?;
         let keys = Keys::open(&config.data)?;
         config.check_keys(&keys)?;
         let addresses: Vec<_> = config.addresses().collect();
@@ -42,7 +42,8 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let hub = Hub::new();
     let server = {
         let hub = hub.clone();
-        let builder = app::register(&config, config.builder(), &Printer::start())
+        let seed = app::seed(&config)?;
+        let builder = app::register(&config, config.builder(), &Printer::start(), seed)?
             .keys(keys.clone())
             .observer(move |device, event| app::tells(&hub, device, event));
         let opening = {
