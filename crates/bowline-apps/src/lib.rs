@@ -2,6 +2,12 @@
 //! [`App`](bowline_server::App); `bowline serve` registers them as the configuration says.
 
 mod echo;
+pub mod http;
 pub mod record;
+pub mod relay;
+pub mod time;
 
 pub use echo::Echo;
+pub use http::Http;
+pub use relay::Relay;
+pub use time::Time;

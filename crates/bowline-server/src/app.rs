@@ -4,6 +4,7 @@
 //! device uses; the instance has a queue and a task of its own, so that a slow or failing one hurts nobody else.
 
 mod desk;
+mod directory;
 mod erased;
 mod host;
 mod instance;
@@ -11,12 +12,13 @@ mod rules;
 mod stats;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
-use bowline_link::{DownReason, Message, Sending};
+use bowline_link::{Dialect, DownReason, Message, Sending};
 
 pub(crate) use self::desk::UNHEARD;
+pub use self::directory::Directory;
 pub use self::host::AppEvent;
 use self::host::Observer;
 pub(crate) use self::host::{Apps, Host, Makes, Registered};
@@ -206,6 +208,8 @@ pub struct Port {
     /// [`UNHEARD`] as long as the instance has not heard of its device.
     pub(crate) epoch: Arc<AtomicU64>,
     pub(crate) observer: Option<Observer>,
+    pub(crate) directory: Directory,
+    pub(crate) host: Weak<Host>,
 }
 
 impl Port {
@@ -236,6 +240,23 @@ impl Port {
 
     fn bound(&self) -> Option<u64> {
         Some(self.epoch.load(Ordering::Relaxed)).filter(|epoch| *epoch != UNHEARD)
+    }
+
+    /// The devices of the server.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// For writing to an instance of this app on another device, whatever that has said so far. It belongs to
+    /// no life of that device. A device that speaks U or P, without channels, gets whole lines.
+    #[must_use]
+    pub fn peer(&self, device: &Device, instance: u8) -> Port {
+        let host = self.host.upgrade();
+        let app = host.as_ref().and_then(|host| host.apps.get(host.by_name(&self.app)?));
+        let lines = matches!(device.dialect(), Some(Dialect::Upstream | Dialect::Plain));
+        let channel = app.and_then(|app| app.ident).filter(|_| !lines).map(|ident| (ident, instance));
+        Port { device: device.clone(), channel, epoch: Arc::new(UNHEARD.into()), ..self.clone() }
     }
 
     /// A message to this instance on the device. Whole lines have no `tag`.

@@ -32,7 +32,7 @@ mod server;
 mod stats;
 
 pub use admission::{Admission, Dialects, IdPattern};
-pub use app::{App, AppError, AppEvent, AppLimits, AppMessage, AppRule, AppStats, Handled, Instance, Port};
+pub use app::{App, AppError, AppEvent, AppLimits, AppMessage, AppRule, AppStats, Directory, Handled, Instance, Port};
 pub use builder::{Builder, StartError};
 pub use dead::DeadError;
 pub use device::Device;

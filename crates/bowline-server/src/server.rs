@@ -169,15 +169,6 @@ impl Server {
             host.clone(),
             devices,
         );
-        for device in registry.all() {
-            device.endpoint.resume();
-            if let Some(host) = &host {
-                host.adopt(&device);
-            }
-        }
-        for id in &builder.admission.expected {
-            registry.expect(id);
-        }
         let shared = Arc::new(Shared {
             registry,
             gate: Gate::new(&builder.admission),
@@ -198,6 +189,19 @@ impl Server {
             on_device: builder.on_device,
             host,
         });
+        // From here on apps run, and they may ask for other devices than their own.
+        if let Some(host) = &shared.host {
+            host.directory(&shared);
+        }
+        for device in shared.registry.all() {
+            device.endpoint.resume();
+            if let Some(host) = &shared.host {
+                host.adopt(&device);
+            }
+        }
+        for id in &builder.admission.expected {
+            shared.registry.expect(id);
+        }
         let mut tasks = JoinSet::new();
         for (listener, kind) in listeners {
             tasks.spawn(listener::run(Arc::clone(&shared), listener, kind, shared.stop.subscribe()));
@@ -375,13 +379,16 @@ impl Server {
     }
 
     fn may_log_in(&self, id: &str) -> Result<(), DeviceError> {
-        let Shared { gate, keys, .. } = &*self.0.shared;
-        let known = DeviceId::new(id).is_ok() && (gate.knows(id) || keys.knows(id));
-        if known { Ok(()) } else { Err(DeviceError::NotAllowed { id: id.to_owned() }) }
+        self.0.shared.may_log_in(id)
     }
 }
 
 impl Shared {
+    pub(crate) fn may_log_in(&self, id: &str) -> Result<(), DeviceError> {
+        let known = DeviceId::new(id).is_ok() && (self.gate.knows(id) || self.keys.knows(id));
+        if known { Ok(()) } else { Err(DeviceError::NotAllowed { id: id.to_owned() }) }
+    }
+
     /// A device has shown this key: an older one is revoked, on disk too. When that fails, the device's
     /// next link is the next chance.
     pub(crate) fn shown(&self, id: &str, key_id: KeyId) {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use anyhow::Context;
 use bowline_apps::Echo;
 use bowline_apps::record::Record;
 use bowline_server::{
@@ -24,24 +25,31 @@ const RECORD: u8 = 3;
 #[derive(Debug)]
 pub(crate) struct Opened {
     record: Option<Record>,
+    /// See [`seed`].
+    seed: [u8; 16],
 }
 
 impl Opened {
     /// What the configuration switches on, to see whether it can be registered. Touches nothing.
     pub(crate) fn unopened(config: &Config) -> anyhow::Result<Self> {
         let record = config.apps.record.settings(&config.data).map(Record::lazy).transpose()?;
-        Ok(Opened { record })
+        Ok(Opened { record, seed: [0; 16] })
     }
 
     /// Opens what the configuration switches on. Blocks.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
         let record = config.apps.record.settings(&config.data).map(Record::open).transpose()?;
-        Ok(Opened { record })
+        Ok(Opened { record, seed: seed(config)? })
     }
 }
 
 /// Registers the apps that the configuration names.
-pub(crate) fn register(config: &Config, builder: Builder, printer: &Printer, opened: &Opened) -> Builder {
+pub(crate) fn register(
+    config: &Config,
+    builder: Builder,
+    printer: &Printer,
+    opened: &Opened,
+) -> anyhow::Result<Builder> {
     let (builder, lines) = match config.app {
         config::App::Echo => (builder.app(ECHO, "echo", Echo), "echo"),
         config::App::Print => (builder.other_app("print", Print(printer.clone())), "print"),
@@ -52,7 +60,36 @@ pub(crate) fn register(config: &Config, builder: Builder, printer: &Printer, ope
     };
     let lines = config.apps.lines.as_deref().unwrap_or(lines);
     let builder = if lines.is_empty() { builder } else { builder.lines_app(lines) };
-    builder.app_rules(config.apps.rules()).app_limits(config.apps.limits.limits())
+    let builder = config.apps.register(builder, opened.seed)?;
+    Ok(builder.app_rules(config.apps.rules()).app_limits(config.apps.limits.limits()))
+}
+
+/// What tells the messages of this store from those of any other: random, and kept beside the store as long as
+/// the messages are. Without a store it is another one with each start. Blocks.
+fn seed(config: &Config) -> anyhow::Result<[u8; 16]> {
+    let fresh: [u8; 16] = std::array::from_fn(|_| fastrand::u8(..));
+    if !config.apps.needs_seed() || config.store.durability == config::Durability::Memory {
+        return Ok(fresh);
+    }
+    let path = config.data.join("seed");
+    let wrong = || format!("cannot use {}", path.display());
+    match std::fs::read(&path) {
+        Ok(bytes) => bytes.try_into().map_err(|bytes: Vec<u8>| {
+            anyhow::anyhow!(
+                "{} has {} bytes, expected 16: remove it, and a new one is made",
+                path.display(),
+                bytes.len()
+            )
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Whole or not at all.
+            let temporary = config.data.join("seed.new");
+            std::fs::write(&temporary, fresh).with_context(wrong)?;
+            std::fs::rename(&temporary, &path).with_context(wrong)?;
+            Ok(fresh)
+        }
+        Err(error) => Err(error).with_context(wrong),
+    }
 }
 
 /// Tells watchers what happens.

@@ -375,10 +375,13 @@ fn nearest_field(message: &str) -> Option<String> {
 }
 
 /// Which fields are in which section, for those that are looked for in the wrong one.
-const SECTIONS: [(&str, &[&str]); 8] = [
+const SECTIONS: [(&str, &[&str]); 11] = [
     ("apps", &["lines", "rules"]),
     ("apps.limits", &["attempts", "first_pause_ms", "longest_pause_ms", "handle_timeout_ms", "instances"]),
+    ("apps.http", &["networks", "roots", "total_ms", "idle_ms", "body_bytes", "answer_bytes", "redirects"]),
     ("apps.record", &["rotate", "file_mb", "keep_days", "keep_mb"]),
+    ("apps.relay", &["circles", "hops", "groups"]),
+    ("apps.time", &["zone"]),
     ("link", &["timeout_ms", "login_timeout_ms", "settle_ms", "pace_burst", "pace_ms", "drain_ms"]),
     ("devices", &["expected", "allow", "plain", "dialects", "expiry_s"]),
     ("security", &["open", "handshakes_per_second", "handshake_burst"]),

@@ -24,7 +24,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     logging::start(&args.log, args.log_format)?;
     if args.check {
         let opened = app::Opened::unopened(&config)?;
-        app::register(&config, config.builder(), &Printer::start(), &opened).check()?;
+        app::register(&config, config.builder(), &Printer::start(), &opened)?.check()?;
         let keys = Keys::open(&config.data)?;
         config.check_keys(&keys)?;
         let addresses: Vec<_> = config.addresses().collect();
@@ -49,7 +49,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
             tokio::task::spawn_blocking(move || anyhow::Ok((config.open_store()?, app::Opened::open(&config)?))).await?
         };
         let (store, opened) = opening.context("the server did not start")?;
-        let builder = app::register(&config, config.builder(), &Printer::start(), &opened)
+        let builder = app::register(&config, config.builder(), &Printer::start(), &opened)?
             .keys(keys.clone())
             .observer(move |device, event| app::tells(&hub, device, event));
         let builder = match store {

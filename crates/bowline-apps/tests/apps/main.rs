@@ -1,3 +1,7 @@
-//! The built-in apps from outside.
+//! The apps through a real server and real clients.
 
+mod harness;
+mod http;
 mod record;
+mod relay;
+mod time;

@@ -1,13 +1,14 @@
 //! What all devices' apps share: who is registered, who may use what, and when everything stops.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bowline_link::{Dialect, DownReason, Message};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::desk::{self, Desk};
+use super::directory::Directory;
 use super::erased::{AnyApp, AnyInstance, caught_in};
 use super::instance;
 use super::rules::Rules;
@@ -141,6 +142,9 @@ pub(crate) struct Host {
     /// Tasks of devices and instances.
     working: watch::Sender<usize>,
     runtime: Handle,
+    /// The server's devices; not there before the server is.
+    directory: OnceLock<Directory>,
+    me: Weak<Host>,
 }
 
 impl Host {
@@ -154,7 +158,7 @@ impl Host {
         let lines = lines.as_ref().and_then(by_name);
         let by_ident = list.iter().enumerate().filter_map(|(at, app)| Some((app.ident?, at))).collect();
         let rest = list.iter().position(|app| app.ident.is_none());
-        let host = Arc::new(Host {
+        let host = Arc::new_cyclic(|me| Host {
             apps: list,
             by_ident,
             lines,
@@ -167,6 +171,8 @@ impl Host {
             stage: watch::Sender::new(Stage::Run),
             working: watch::Sender::new(0),
             runtime: Handle::current(),
+            directory: OnceLock::new(),
+            me: Weak::clone(me),
         });
         for (at, app) in host.apps.iter().enumerate() {
             if app.is_global() {
@@ -175,6 +181,12 @@ impl Host {
             }
         }
         Some(host)
+    }
+
+    /// The devices that apps may ask for are those of this server.
+    pub(crate) fn directory(&self, server: &Arc<crate::server::Shared>) {
+        // It is set once, by the server that has started the host.
+        let _ = self.directory.set(Directory::of(server));
     }
 
     /// Serves a device until it is closed.
@@ -286,6 +298,8 @@ impl Host {
             channel,
             epoch: Arc::new(epoch.into()),
             observer: self.observer.clone(),
+            directory: self.directory.get().cloned().unwrap_or_default(),
+            host: Weak::clone(&self.me),
         }
     }
 

@@ -1,9 +1,13 @@
 //! The sections about apps.
 
+mod http;
+mod relay;
+mod time;
+
 use std::time::Duration;
 
 use anyhow::bail;
-use bowline_server::{AppLimits, AppRule};
+use bowline_server::{AppLimits, AppRule, Builder};
 use serde::Deserialize;
 
 use super::record::Record;
@@ -16,6 +20,9 @@ pub(crate) struct Apps {
     pub(crate) limits: Limits,
     pub(crate) record: Record,
     rules: Vec<Rule>,
+    http: Option<http::Section>,
+    relay: Option<relay::Section>,
+    time: Option<time::Section>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -76,7 +83,35 @@ impl Apps {
                 bail!("apps.limits.{name} = {value}: expected {least} to {most}");
             }
         }
+        if let Some(http) = &self.http {
+            http.check(limits.handle_timeout_ms)?;
+        }
+        if let Some(relay) = &self.relay {
+            relay.check()?;
+        }
+        if let Some(time) = &self.time {
+            time.check()?;
+        }
         Ok(())
+    }
+
+    /// Whether an app needs what is kept from one start to the next.
+    pub(crate) const fn needs_seed(&self) -> bool {
+        self.http.is_some()
+    }
+
+    /// Registers the apps that have a section. From `seed` names of messages are made that other servers see.
+    pub(crate) fn register(&self, mut builder: Builder, seed: [u8; 16]) -> anyhow::Result<Builder> {
+        if let Some(http) = &self.http {
+            builder = builder.app(http.ident(), "http", http.app(seed)?);
+        }
+        if let Some(relay) = &self.relay {
+            builder = builder.app(relay.ident(), "relay", relay.app()?);
+        }
+        if let Some(time) = &self.time {
+            builder = builder.app(time.ident(), "time", time.app()?);
+        }
+        Ok(builder)
     }
 }
 
@@ -99,6 +134,44 @@ mod tests {
 
     fn checked(text: &str) -> Result<(), String> {
         Config::parse(text).and_then(|config| config.check()).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn the_pages_of_the_apps_have_the_defaults() {
+        let pages = [
+            ("http", include_str!("../../../../docs/apps/http.md")),
+            ("relay", include_str!("../../../../docs/apps/relay.md")),
+            ("time", include_str!("../../../../docs/apps/time.md")),
+        ];
+        for (name, page) in pages {
+            let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+            let default = Config::parse(&format!("[apps.{name}]\n")).unwrap();
+            assert_eq!(Config::parse(example).unwrap(), default, "{name}");
+            // Further examples are right, at least.
+            for more in page.split("```toml\n").skip(2) {
+                checked(more.split("```").next().unwrap()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn settings_of_apps_are_checked() {
+        checked("[apps.http]\nallow = [\"*.example.org\"]\n[apps.time]\nzone = \"+01:00\"").unwrap();
+        let wrong = [
+            ("[apps.http]\nallow = [\"a b\"]", "apps.http.allow: \"a b\" is no host"),
+            ("[apps.http]\nnetworks = [\"lan\"]", "apps.http.networks: \"lan\" is no network"),
+            ("[apps.http]\ntotal_ms = 30000", "apps.http.total_ms = 30000: expected 1 to 29999, less than"),
+            ("[apps.http]\nallowed = []", "did you mean `allow`"),
+            ("[apps.relay]\nhops = 0", "apps.relay.hops = 0: expected 1 to 255"),
+            ("[[apps.relay.rules]]\nfrom = \"a\"\nto = [\"a\"]", "circles = true"),
+            ("[[apps.relay.rules]]\nfrom = \"a\"\nto = [\"b\"]\npolicy = \"newest\"", "keep-latest"),
+            ("[[apps.relay.rules]]\nfrom = \"a\"\nto = [\"b\"]\nexpires_ms = 0", "expires_ms = 0"),
+            ("[apps.time]\nzone = \"Mars\"", "apps.time.zone: \"Mars\" is no zone"),
+        ];
+        for (text, problem) in wrong {
+            let error = checked(text).unwrap_err();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
     }
 
     #[test]
