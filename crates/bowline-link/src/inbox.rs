@@ -143,6 +143,7 @@ impl Inbox {
 
     /// Takes in a qos message of dialect N under the seq it has there.
     pub(crate) fn accept_native(&mut self, seq: u64, ticket: native::Ticket, message: Message) {
+        debug_assert!(seq > self.last, "{seq} comes behind {}", self.last);
         let origin = Origin { seq, gap: seq.saturating_sub(self.last + 1), ..message.origin() };
         self.last = self.last.max(seq);
         self.insert(Item { seq, ticket: Some(ticket), message: message.with_origin(origin) });
@@ -306,6 +307,17 @@ impl Inbox {
         let (ticket, message) = self.parked.pop_front()?;
         let seq = self.push(message, true)?;
         Some((ticket, seq))
+    }
+
+    /// Moves all parked messages in, whether there is room or not, and returns their tickets: they come before
+    /// what another dialect numbers from here on.
+    pub(crate) fn unpark_all(&mut self) -> Vec<legacy::Ticket> {
+        let parked = std::mem::take(&mut self.parked);
+        let (tickets, messages): (Vec<_>, Vec<_>) = parked.into_iter().unzip();
+        for message in messages {
+            self.push(message, true);
+        }
+        tickets
     }
 
     pub(crate) fn len(&self) -> usize {

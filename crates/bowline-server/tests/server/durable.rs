@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use bowline_proto::native::wire::{Ack, Credit, Cursors, Frame};
-use bowline_server::{Builder, Server};
+use bowline_proto::native::wire::{Ack, Channel, Credit, Cursors, Data, Frame};
+use bowline_server::{Builder, Dialect, Limits, Server};
 use bowline_store::{Durability, OpenError, Store};
 use bowline_store_vfs::Folder;
 
 use crate::harness::{Board, eventually, millis, receives, sending, soon};
-use crate::openers::frame;
+use crate::openers::{Peer, frame};
 
 /// A server with its store in `folder`.
 async fn starts(folder: &Folder) -> Server {
@@ -259,4 +259,57 @@ async fn what_n_delivered_is_not_taken_for_what_h_had_in_flight() {
     let sent = sending(&device, "[2]");
     assert_eq!(board.acknowledges_h(1).await, ["000001[2]"], "as a new message");
     soon(sent).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_h_had_parked_when_n_took_over_takes_no_number_of_n() {
+    let folder = Folder::new();
+    let small = Limits { inbox: 4, ..Limits::default() };
+    let server = with_store(crate::harness::server().limits(small), folder.path()).await;
+    let mut board = Board::logs_in_h(&server, "n").await;
+    for id in 0..5 {
+        board.sends(&format!("{id:02x}0001[{id}]")).await;
+    }
+    for id in 0..4 {
+        board.expects(&format!("{id:02x}002c")).await;
+    }
+    let device = server.get("n").unwrap();
+    eventually(|| device.ledger().totals.received == 5).await;
+    // The same id with another program, while the last one waits for room.
+    let (mut peer, welcome) = crate::golden::comes_in(&server, 0).await;
+    crate::golden::starts(&mut peer, welcome.epoch, Cursors::default()).await;
+    eventually(|| device.dialect() == Some(Dialect::Native)).await;
+    for _ in 0..3 {
+        soon(device.next()).await.unwrap().done();
+    }
+    acks(&mut peer, |ack| ack.credit.messages > 0).await;
+    let channel = Channel { app: 1, instance: 2, tag: 3 };
+    peer.0.writes(frame(&Frame::Data(Data { seq: 1, ask: true, channel, payload: b"new" }))).await;
+    acks(&mut peer, |ack| ack.durable == 1).await;
+    let folder = folder.crashes();
+    drop((device, server, peer));
+
+    let server = starts(&folder).await;
+    let device = server.get("n").unwrap();
+    let mut all = Vec::new();
+    while let Some(message) = device.try_recv().unwrap() {
+        all.push((message.seq().unwrap(), message.text().unwrap().to_owned()));
+    }
+    let late = all.split_off(all.len().saturating_sub(3));
+    assert_eq!(late, [(4, "[3]".to_owned()), (5, "[4]".to_owned()), (6, "new".to_owned())]);
+}
+
+/// Waits for an ACK of N as this.
+async fn acks(peer: &mut Peer, is_it: impl Fn(Ack) -> bool) {
+    loop {
+        let record = peer.record().await.expect("an ACK");
+        let mut body = &record[..];
+        while !body.is_empty() {
+            let parsed = Frame::parse(body).expect("a frame");
+            if matches!(parsed.frame, Some(Frame::Ack(ack)) if is_it(ack)) {
+                return;
+            }
+            body = &body[parsed.len..];
+        }
+    }
 }
