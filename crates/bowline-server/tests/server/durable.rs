@@ -1,11 +1,13 @@
 //! Boards of the reference against a server with a store that crashes, or whose disk does.
 
 use std::path::Path;
+use std::sync::mpsc;
 
 use bowline_proto::native::wire::{Ack, Channel, Credit, Cursors, Data, Frame};
 use bowline_server::{Builder, Dialect, Limits, Server};
-use bowline_store::{Durability, OpenError, Store};
-use bowline_store_vfs::Folder;
+use bowline_store::{Change, Durability, Millis, OpenError, Store};
+use bowline_store_vfs::{Call, Folder};
+use tokio::task::JoinHandle;
 
 use crate::harness::{Board, eventually, millis, receives, sending, soon};
 use crate::openers::{Peer, frame};
@@ -203,6 +205,59 @@ async fn a_device_forgotten_while_the_disk_fails_comes_back_as_a_new_one() {
     assert!(device.try_recv().unwrap().is_none());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r32_a_device_that_comes_back_while_it_is_forgotten_keeps_what_was_acked() {
+    let server = crate::harness::server();
+    comes_back(server, |server| tokio::task::spawn_blocking(move || assert!(server.forget("h")))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r32_a_device_that_comes_back_while_it_expires_keeps_what_was_acked() {
+    let server = crate::harness::server().expiry(millis(1_000));
+    comes_back(server, |server| tokio::spawn(eventually(move || server.stats().expired_devices == 1))).await;
+}
+
+/// A device comes back while it is `forgotten`.
+async fn comes_back(builder: Builder, forgotten: impl FnOnce(Server) -> JoinHandle<()>) {
+    let folder = Folder::new();
+    let server = with_store(builder, folder.path()).await;
+    let mut board = Board::logs_in_h(&server, "h").await;
+    board.sends("000001[0]").await;
+    board.expects("00002c").await;
+    board.leaves();
+    let device = server.get("h").unwrap();
+    // The ledger waits for what the link's end has stored.
+    eventually(|| !device.status().is_up() && device.ledger().unread == 1).await;
+    let hold = folder.holds(Call::Write);
+    let forgotten = forgotten(server.clone());
+    // Not asynchronously: the thread that is held may be the one that has an eye on the clock.
+    hold.reached();
+    let address = server.addresses()[0];
+    let back = tokio::spawn(async move {
+        let mut board = Board::connects_to(address).await;
+        board.writes("2c00ffh\n000001[7]\n").await;
+        board.expects("00002c").await;
+        board
+    });
+    // As far as it comes meanwhile.
+    let (there, (received, is_received)) = (server.clone(), mpsc::channel());
+    let has_received = move || there.get("h").is_some_and(|new| new.ledger().totals.received == 1);
+    tokio::spawn(async move {
+        eventually(has_received).await;
+        let _ = received.send(());
+    });
+    let _ = is_received.recv_timeout(millis(100));
+    drop(hold);
+    let _board = soon(back).await.unwrap();
+    soon(forgotten).await.unwrap();
+    let store = server.store().unwrap();
+    // Behind all that was to be stored.
+    store.commit(Change::device("marker", false, Millis(0))).await.unwrap();
+    let stored = store.load("h").unwrap().expect("it is known");
+    let payloads: Vec<_> = stored.inbox.iter().map(|message| &message.payload[..]).collect();
+    assert_eq!(payloads, [b"[7]"]);
+}
+
 #[tokio::test]
 async fn a_damaged_session_is_one_devices_trouble() {
     let folder = Folder::new();
@@ -215,7 +270,7 @@ async fn a_damaged_session_is_one_devices_trouble() {
     assert!(server.shutdown(millis(10)).await.close(millis(5_000)).await);
     drop(server);
     let store = open(folder.path()).await;
-    let broken = bowline_store::Change::Session { device: "bad".into(), format: 1, state: vec![7; 30] };
+    let broken = Change::Session { device: "bad".into(), format: 1, state: vec![7; 30] };
     store.commit(broken).wait().unwrap();
     drop(store);
 
