@@ -258,11 +258,11 @@ impl Endpoint {
         self.lock().inbox.draining = false;
     }
 
-    /// Whether nothing is left to send and nothing is left to take.
+    /// Whether nothing is left to send, nothing is left to take, and all that was taken is handled.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let state = self.lock();
-        state.outbox.is_empty() && state.inbox.is_empty()
+        state.outbox.is_empty() && state.inbox.is_idle()
     }
 
     /// The device is kept until someone forgets it, or is not.

@@ -328,6 +328,11 @@ impl Inbox {
         self.messages.is_empty()
     }
 
+    /// Whether nothing is here or waits for room, and the application has nothing that it has not handled.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.messages.is_empty() && self.parked.is_empty() && self.out.is_empty()
+    }
+
     /// Keeps what nobody can handle. The oldest goes when the box is full; `buried` tells.
     pub(crate) fn bury(&mut self, bytes: Vec<u8>, reason: String) {
         self.dead_bytes += bytes.len();
