@@ -212,6 +212,11 @@ impl Inbox {
         self.messages.range(self.messages.len() - new..).filter(|item| item.seq > 0).map(|item| &item.message)
     }
 
+    /// The lowest seq of a message that is here.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.messages.iter().map(|item| item.seq).find(|seq| *seq > 0)
+    }
+
     /// The highest seq given to a message.
     pub(crate) fn last(&self) -> u64 {
         self.last
