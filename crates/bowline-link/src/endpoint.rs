@@ -245,8 +245,9 @@ impl Endpoint {
         });
     }
 
-    /// Takes no more messages in; the outbox is still emptied. The link ends by itself when nothing is
-    /// left to send. What is not accepted is not acknowledged, so it comes again to whoever comes next.
+    /// Takes no more messages in, but for what a peer on N has credit for already; the outbox is still
+    /// emptied. The link ends by itself when nothing is left to send. What is not accepted is not
+    /// acknowledged, so it comes again to whoever comes next.
     pub fn drain(&self) {
         let mut state = self.lock();
         state.inbox.draining = true;

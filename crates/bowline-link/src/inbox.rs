@@ -55,7 +55,8 @@ pub(crate) struct Inbox {
     dead_bytes: usize,
     /// Dead letters since the start, those the box has dropped since included.
     pub(crate) buried: u64,
-    /// New messages are not accepted any more; they come again to whoever comes after us.
+    /// New messages are not accepted any more; they come again to whoever comes after us. On N none are
+    /// asked for any more: what there is credit for still comes.
     pub(crate) draining: bool,
 }
 
