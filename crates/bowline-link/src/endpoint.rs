@@ -250,9 +250,10 @@ impl Endpoint {
         });
     }
 
-    /// Takes no more messages in; the outbox is still emptied. The link ends by itself when nothing is left to
-    /// send, and the application has handled or given back what it had from [`Endpoint::next`]: answers still
-    /// go out. What is not accepted is not acknowledged, so it comes again to whoever comes next.
+    /// Takes no more messages in, but for what a peer on N has credit for already; the outbox is still
+    /// emptied. The link ends by itself when nothing is left to send, and the application has handled or given
+    /// back what it had from [`Endpoint::next`]: answers still go out. What is not accepted is not acknowledged,
+    /// so it comes again to whoever comes next.
     pub fn drain(&self) {
         let mut state = self.lock();
         state.inbox.draining = true;
@@ -264,11 +265,11 @@ impl Endpoint {
         self.lock().inbox.draining = false;
     }
 
-    /// Whether nothing is left to send and nothing is left to take.
+    /// Whether nothing is left to send, nothing is left to take, and all that was taken is handled.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let state = self.lock();
-        state.outbox.is_empty() && state.inbox.is_empty()
+        state.outbox.is_empty() && state.inbox.is_idle()
     }
 
     /// The device is kept until someone forgets it, or is not.

@@ -58,7 +58,8 @@ pub(crate) struct Inbox {
     dead_bytes: usize,
     /// Dead letters since the start, those the box has dropped since included.
     pub(crate) buried: u64,
-    /// New messages are not accepted any more; they come again to whoever comes after us.
+    /// New messages are not accepted any more; they come again to whoever comes after us. On N none are
+    /// asked for any more: what there is credit for still comes.
     pub(crate) draining: bool,
 }
 
@@ -149,6 +150,7 @@ impl Inbox {
 
     /// Takes in a qos message of dialect N under the seq it has there.
     pub(crate) fn accept_native(&mut self, seq: u64, ticket: native::Ticket, message: Message) {
+        debug_assert!(seq > self.last, "{seq} comes behind {}", self.last);
         let origin = Origin { seq, gap: seq.saturating_sub(self.last + 1), ..message.origin() };
         self.last = self.last.max(seq);
         self.insert(Item { seq, ticket: Some(ticket), message: message.with_origin(origin) });
@@ -216,6 +218,11 @@ impl Inbox {
     pub(crate) fn behind(&self, seq: u64) -> impl Iterator<Item = &Message> {
         let new = self.messages.iter().rev().take_while(|item| item.seq == 0 || item.seq > seq).count();
         self.messages.range(self.messages.len() - new..).filter(|item| item.seq > 0).map(|item| &item.message)
+    }
+
+    /// The lowest seq of a message that is here.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.messages.iter().map(|item| item.seq).find(|seq| *seq > 0)
     }
 
     /// The highest seq given to a message.
@@ -350,6 +357,17 @@ impl Inbox {
         Some((ticket, seq))
     }
 
+    /// Moves all parked messages in, whether there is room or not, and returns their tickets: they come before
+    /// what another dialect numbers from here on.
+    pub(crate) fn unpark_all(&mut self) -> Vec<legacy::Ticket> {
+        let parked = std::mem::take(&mut self.parked);
+        let (tickets, messages): (Vec<_>, Vec<_>) = parked.into_iter().unzip();
+        for message in messages {
+            self.push(message, true);
+        }
+        tickets
+    }
+
     /// Messages that wait for the application, and those that it has and has not handled.
     pub(crate) fn len(&self) -> usize {
         self.messages.len() + self.held
@@ -362,6 +380,11 @@ impl Inbox {
     /// Messages that the application has and has not handled.
     pub(crate) fn held(&self) -> usize {
         self.held
+    }
+
+    /// Whether nothing is here or waits for room, and the application has nothing that it has not handled.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.messages.is_empty() && self.parked.is_empty() && self.out.is_empty()
     }
 
     /// Keeps what nobody can handle. The oldest goes when the box is full; `buried` tells.

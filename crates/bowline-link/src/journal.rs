@@ -11,7 +11,7 @@ use bowline_store::{Change, CommitError, InboxMessage, Millis, NotQueued, Outbox
 
 use crate::endpoint::{Shared, State};
 use crate::storage::Storage;
-use crate::{Dialect, Endpoint, saved};
+use crate::{Dialect, Endpoint, Message, saved};
 
 /// Between two stored ledgers, in milliseconds: it is for people, and a crash may cost it the last moment.
 const LEDGER_EVERY: u64 = 1_000;
@@ -51,8 +51,10 @@ pub(crate) struct Journal {
     extra: Vec<Change>,
     inbox: u64,
     processed: u64,
+    outbox: u64,
     acked: u64,
-    /// The highest seq of a message the store was given.
+    /// The highest seqs of messages the store was given.
+    inbox_last: u64,
     outbox_last: u64,
     /// What is stored of the sessions, if the inbox tells the rest.
     session: Option<saved::Essence>,
@@ -67,6 +69,7 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 struct Mark {
     inbox: u64,
+    inbox_last: u64,
     outbox: u64,
     outbox_last: u64,
     processed: u64,
@@ -83,7 +86,8 @@ struct Mark {
 impl Journal {
     /// Goes on with what is stored.
     pub(crate) fn restored(inbox: u64, processed: u64, outbox_last: u64, acked: u64) -> Self {
-        Journal { announced: true, inbox, processed, outbox_last, acked, ..Journal::default() }
+        let (inbox_last, outbox) = (inbox, outbox_last);
+        Journal { announced: true, inbox, processed, outbox, acked, inbox_last, outbox_last, ..Journal::default() }
     }
 
     /// Something is to be stored.
@@ -274,7 +278,7 @@ impl Endpoint {
             Err(error) => {
                 storage.failed(&error);
                 if let CommitError::UnknownDevice { .. } = error {
-                    state.journal.announced = false;
+                    state.stores_anew();
                 }
                 state.journal.give_back(mark.extra);
                 self.try_again(state, storage);
@@ -303,7 +307,7 @@ impl Endpoint {
     fn committed(&self, state: &mut State, mark: Mark) {
         let journal = &mut state.journal;
         (journal.inbox, journal.processed, journal.acked) = (mark.inbox, mark.processed, mark.acked);
-        journal.outbox_last = mark.outbox_last;
+        (journal.outbox, journal.inbox_last, journal.outbox_last) = (mark.outbox, mark.inbox_last, mark.outbox_last);
         journal.session = mark.session;
         if state.inbox.handle_durable(mark.inbox) {
             self.notify_arrival();
@@ -331,9 +335,19 @@ impl Endpoint {
 }
 
 impl State {
+    /// Somebody has deleted what was stored of the device: what is still queued is stored once more.
+    fn stores_anew(&mut self) {
+        let journal = &mut self.journal;
+        journal.announced = false;
+        journal.inbox = self.inbox.first().map_or(self.inbox.last(), |seq| seq - 1);
+        (journal.outbox, journal.acked) = (self.outbox.acked(), self.outbox.acked());
+        (journal.inbox_last, journal.outbox_last) = (0, 0);
+    }
+
     fn mark(&mut self) -> Mark {
         Mark {
             inbox: self.inbox.last(),
+            inbox_last: self.journal.inbox_last,
             outbox: self.outbox.last(),
             outbox_last: self.journal.outbox_last,
             processed: self.journal.cursor(self.inbox.last(), self.inbox.processed()),
@@ -359,7 +373,7 @@ impl State {
             changes.push(Change::device(Arc::clone(device), shared.is_persistent(), now));
         }
         // First what makes room.
-        for seq in self.outbox.take_taken().into_iter().filter(|seq| *seq <= self.outbox.stored) {
+        for seq in self.outbox.take_taken().into_iter().filter(|seq| *seq <= self.journal.outbox) {
             self.journal.extra.push(Change::TakeSent { device: Arc::clone(device), seq: Seq(seq) });
         }
         for seq in self.inbox.take_taken() {
@@ -367,8 +381,10 @@ impl State {
         }
         mark.extra = std::mem::take(&mut self.journal.extra);
         changes.extend(mark.extra.iter().cloned());
-        if mark.processed > self.journal.processed {
-            changes.push(Change::Processed { device: Arc::clone(device), through: Seq(mark.processed) });
+        // What the application had of a row that is gone is not in the new one.
+        let through = mark.processed.min(self.journal.inbox_last);
+        if through > self.journal.processed {
+            changes.push(Change::Processed { device: Arc::clone(device), through: Seq(through) });
         }
         // Holes behind the last message are not in the store.
         let through = mark.acked.min(self.journal.outbox_last);
@@ -386,8 +402,10 @@ impl State {
                 payload: message.payload_bytes(),
             },
         }));
+        mark.inbox_last =
+            self.inbox.behind(self.journal.inbox).last().and_then(Message::seq).unwrap_or(mark.inbox_last);
         let clock = shared.clock.now();
-        for entry in self.outbox.behind(self.outbox.stored) {
+        for entry in self.outbox.behind(self.journal.outbox) {
             mark.outbox_last = entry.seq;
             let left = entry.expires.map(|at| at.since(clock).as_micros() / 1_000);
             changes.push(Change::Send {

@@ -112,12 +112,23 @@ impl Registry {
         self.lock().devices.get(id).map(|entry| entry.device.clone())
     }
 
-    /// Forgets a device; whatever is attached to it works for nobody.
-    pub(crate) fn remove(&self, id: &str) -> Option<Device> {
+    /// Forgets a device; whatever is attached to it works for nobody. Says whether it was known.
+    pub(crate) fn forget(&self, id: &str) -> bool {
+        self.forget_if(id, |_| true).is_some()
+    }
+
+    /// Under the lock, so that what the device stores when it comes back is stored behind. Says how many messages
+    /// go with it.
+    fn forget_if(&self, id: &str, condition: impl Fn(&Entry) -> bool) -> Option<u64> {
         let mut known = self.lock();
-        let entry = known.devices.remove(id)?;
-        known.linked -= usize::from(entry.attached > 0);
-        Some(entry.device)
+        if !known.devices.get(id).is_some_and(condition) {
+            return None;
+        }
+        let Entry { device, attached, .. } = known.devices.remove(id)?;
+        known.linked -= usize::from(attached > 0);
+        let ledger = device.ledger();
+        device.endpoint.forget();
+        Some((ledger.unsent + ledger.unread) as u64)
     }
 
     pub(crate) fn all(&self) -> Vec<Device> {
@@ -138,18 +149,19 @@ impl Registry {
         }
     }
 
-    /// Forgets temporary devices that have been away for `expiry`. Returns them.
-    pub(crate) fn expire(&self, expiry: Duration) -> Vec<Device> {
+    /// Forgets temporary devices that have been away for `expiry`. Returns their ids, and how many messages go
+    /// with each.
+    pub(crate) fn expire(&self, expiry: Duration) -> Vec<(Arc<str>, u64)> {
         let now = Instant::now();
-        let mut expired = Vec::new();
-        self.lock().devices.retain(|_, entry| {
-            let keep = entry.persistent || entry.attached > 0 || now.duration_since(entry.idle_since) < expiry;
-            if !keep {
-                expired.push(entry.device.clone());
-            }
-            keep
-        });
-        expired
+        let is_old = |entry: &Entry| {
+            !entry.persistent && entry.attached == 0 && now.saturating_duration_since(entry.idle_since) >= expiry
+        };
+        let known = self.lock();
+        let old: Vec<Arc<str>> =
+            known.devices.iter().filter(|(_, entry)| is_old(entry)).map(|(id, _)| Arc::clone(id)).collect();
+        drop(known);
+        // One at a time: each may take as long as a commit, and others want in.
+        old.into_iter().filter_map(|id| self.forget_if(&id, is_old).map(|messages| (id, messages))).collect()
     }
 
     /// All devices. The registry is empty then.

@@ -367,11 +367,7 @@ impl Server {
     /// Forgets a device with everything queued and stored for it; its link ends. It may log in again as
     /// a new one. Says whether it was known.
     pub fn forget(&self, id: &str) -> bool {
-        let device = self.0.shared.registry.remove(id);
-        if let Some(device) = &device {
-            device.endpoint.forget();
-        }
-        device.is_some()
+        self.0.shared.registry.forget(id)
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -469,13 +465,10 @@ async fn expire(shared: Arc<Shared>, expiry: Duration, mut stop: watch::Receiver
             () = tokio::time::sleep(period) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        for device in shared.registry.expire(expiry) {
-            let ledger = device.ledger();
-            let messages = (ledger.unsent + ledger.unread) as u64;
+        for (device, messages) in shared.registry.expire(expiry) {
             shared.counters.expired_devices.one();
             shared.counters.expired_messages.add(messages);
-            tracing::info!(device = %device.id(), messages, "forgotten: away for longer than the expiry");
-            device.endpoint.forget();
+            tracing::info!(%device, messages, "forgotten: away for longer than the expiry");
         }
     }
 }

@@ -2,10 +2,11 @@
 //! letters are, across crashes of the process and of the machine.
 //!
 //! There is one way to change anything: [`Store::commit`] with a [`Transaction`], a list of
-//! [`Change`]s that happen all or not at all. One thread writes; whatever waits while it writes goes
-//! into its next commit, so that a hundred devices share one `fsync`. A transaction's answer comes
-//! after its commit, so an acknowledgement that waits for the answer never runs ahead of the disk
-//! (P3).
+//! [`Change`]s that happen all or not at all. One thread writes at a time, mostly the store's own;
+//! whatever waits while it writes goes into its next commit, so that a hundred devices share one
+//! `fsync`. Without `fsync`, callers commit small transactions themselves
+//! ([`Store::commit_in_place`]) while nothing waits. A transaction's answer comes after its commit, so
+//! an acknowledgement that waits for the answer never runs ahead of the disk (P3).
 //!
 //! ```
 //! use bowline_store::{Change, Durability, InboxMessage, Limits, Millis, Seq, Store, Transaction};

@@ -1,4 +1,4 @@
-//! The thread that writes.
+//! What writes: in a thread of its own, or in that of a caller whose transaction is small.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};

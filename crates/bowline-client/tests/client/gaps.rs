@@ -1,11 +1,12 @@
 //! What policies drop is told to the other side, across restarts of either.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bowline_client::{DropReason, Policy, Receipt, SendError};
+use bowline_store::{Change, Millis, OutboxMessage, Seq};
 
 use crate::harness::soon;
-use crate::world::{World, eventually, is_pending};
+use crate::world::{ID, World, eventually, is_pending};
 
 /// Accepted by the outbox; what becomes of it then is up to its policy.
 async fn queues(world: &World, text: &str, policy: Policy) {
@@ -114,6 +115,33 @@ async fn what_expired_while_its_sender_was_down_is_a_gap() {
     assert_eq!(hears(&world).await, ("lasting".into(), 1));
     let ledger = world.client().ledger();
     assert_eq!((ledger.totals.dropped, world.device().ledger().totals.gaps), (1, 1));
+}
+
+#[tokio::test]
+async fn what_expires_lives_no_longer_when_the_clock_was_set_back() {
+    let mut world = World::waits().await;
+    let (life, ahead) = (Duration::from_millis(100), Duration::from_secs(3_600));
+    let then = (SystemTime::now() + ahead).duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let millis = |time: Duration| Millis(time.as_millis() as u64);
+    // As a process leaves it whose clock was ahead by an hour.
+    let message = OutboxMessage {
+        seq: Seq(1),
+        policy: 0,
+        created_at: millis(then),
+        expires_at: Some(millis(then + life)),
+        header: Vec::new().into(),
+        payload: b"late".to_vec().into(),
+    };
+    let store = crate::world::open(world.device_folder.path()).await;
+    let device: std::sync::Arc<str> = ID.into();
+    let known = Change::device(std::sync::Arc::clone(&device), true, millis(then));
+    store.commit(vec![known, Change::Send { device, message }]).await.unwrap();
+    drop(store);
+    world.client_starts().await;
+    queues(&world, "lasting", Policy::Block).await;
+    tokio::time::sleep(2 * life).await;
+    world.server_starts().await;
+    assert_eq!(hears(&world).await, ("lasting".into(), 1));
 }
 
 #[tokio::test]

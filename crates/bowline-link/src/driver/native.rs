@@ -169,12 +169,19 @@ impl Speak for Speaker {
         // Each time: gaps have used up some of what the engine was told last.
         self.link.handle_room(now, state.inbox.room(self.link.max_body().into()));
         self.gives_ticket(wire);
-        if let Some(seq) = self.described.take_if(|seq| *seq > state.native.sent()) {
+        // The engine notices by itself; until it is asked, the outbox is none of this link's business.
+        let is_replaced = self.link.is_replaced(&state.native);
+        if let Some(seq) = self.described.take_if(|seq| *seq > state.native.sent())
+            && self.link.is_up()
+            && !is_replaced
+        {
             // A policy may have dropped it while it waited for credit.
             self.describes(endpoint, state, now, seq);
         }
         loop {
-            self.tells_best_effort(state, now);
+            if !is_replaced {
+                self.tells_best_effort(state, now);
+            }
             match self.link.poll_output(&mut state.native, now) {
                 Output::Frame(frame) => self.put(wire, CONTROL, |buffer| frame.emit(buffer)),
                 Output::Describe(seq) => self.describes(endpoint, state, now, seq),
@@ -412,3 +419,6 @@ impl Speaker {
         wire.output.truncate(start + len);
     }
 }
+
+#[cfg(test)]
+mod tests;

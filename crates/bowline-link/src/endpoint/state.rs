@@ -155,6 +155,9 @@ impl State {
 
     /// A new epoch of N begins: what was not acknowledged is numbered anew.
     pub(crate) fn begins_epoch(&mut self) {
+        // What lines have parked would get the numbers of what comes on N.
+        let parked = self.inbox.unpark_all();
+        self.waiting.extend(parked);
         self.bases = Bases { tx: self.outbox.acked(), rx: self.inbox.last() };
         self.received = None;
         self.outbox.forget_handled();

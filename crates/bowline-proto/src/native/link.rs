@@ -248,6 +248,14 @@ impl Link {
         matches!(self.phase, Phase::Open)
     }
 
+    /// Whether it had the session and another link has taken it (§10.5). Seqs of this link then mean nothing in the
+    /// outbox any more.
+    #[must_use]
+    pub fn is_replaced(&self, session: &Session) -> bool {
+        let has_had_it = matches!(self.phase, Phase::Open) || self.side == Side::Device;
+        has_had_it && self.serial != session.active
+    }
+
     /// Largest body to accept now (§8.3), without a seal.
     #[must_use]
     pub const fn max_body(&self) -> u16 {

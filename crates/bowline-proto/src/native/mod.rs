@@ -15,8 +15,9 @@
 //!    [`Session::handle_outbox`] how far that is *stored*. [`Output::Describe`] asks what stands there
 //!    under a seq, [`Output::Data`] has it sent.
 //! 4. Each received message or gap comes with a [`Ticket`]. When it and everything before it is
-//!    stored, in one transaction with [`Session::save_with`], the ticket goes back by
-//!    [`Session::handle_persisted`]; nothing is acknowledged before.
+//!    stored, the ticket goes back by [`Session::handle_persisted`]; nothing is acknowledged before.
+//!    In the same transaction goes [`Session::save_with`] or [`Session::save_both`], unless the
+//!    stored messages tell their seqs and the next process says them by [`Session::handle_inbox`].
 //! 5. [`Received::NewEpoch`] asks the driver to renumber its outbox and to store [`Session::save`]; then
 //!    [`Session::handle_epoch_stored`].
 //! 6. After [`Output::Close`] the driver drops transport, link, and read buffer: a partial record does

@@ -101,8 +101,7 @@ impl Link {
 
     /// A link that another one has replaced is of no effect (§10.5).
     pub(super) fn check_serial(&mut self, session: &Session) {
-        let has_had_it = matches!(self.phase, Phase::Open) || self.side == crate::Side::Device;
-        if has_had_it && self.serial != session.active {
+        if self.is_replaced(session) {
             self.closes(session.expelled_by());
         }
     }

@@ -1,14 +1,16 @@
 //! Boards of the reference against a server with a store that crashes, or whose disk does.
 
 use std::path::Path;
+use std::sync::mpsc;
 
-use bowline_proto::native::wire::{Ack, Credit, Cursors, Frame};
-use bowline_server::{Builder, Server};
-use bowline_store::{Durability, OpenError, Store};
-use bowline_store_vfs::Folder;
+use bowline_proto::native::wire::{Ack, Channel, Credit, Cursors, Data, Frame};
+use bowline_server::{Builder, Dialect, Limits, Server};
+use bowline_store::{Change, Durability, Millis, OpenError, Store};
+use bowline_store_vfs::{Call, Folder};
+use tokio::task::JoinHandle;
 
 use crate::harness::{Board, eventually, millis, receives, sending, soon};
-use crate::openers::frame;
+use crate::openers::{Peer, frame};
 
 /// A server with its store in `folder`.
 async fn starts(folder: &Folder) -> Server {
@@ -203,6 +205,59 @@ async fn a_device_forgotten_while_the_disk_fails_comes_back_as_a_new_one() {
     assert!(device.try_recv().unwrap().is_none());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r32_a_device_that_comes_back_while_it_is_forgotten_keeps_what_was_acked() {
+    let server = crate::harness::server();
+    comes_back(server, |server| tokio::task::spawn_blocking(move || assert!(server.forget("h")))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r32_a_device_that_comes_back_while_it_expires_keeps_what_was_acked() {
+    let server = crate::harness::server().expiry(millis(1_000));
+    comes_back(server, |server| tokio::spawn(eventually(move || server.stats().expired_devices == 1))).await;
+}
+
+/// A device comes back while it is `forgotten`.
+async fn comes_back(builder: Builder, forgotten: impl FnOnce(Server) -> JoinHandle<()>) {
+    let folder = Folder::new();
+    let server = with_store(builder, folder.path()).await;
+    let mut board = Board::logs_in_h(&server, "h").await;
+    board.sends("000001[0]").await;
+    board.expects("00002c").await;
+    board.leaves();
+    let device = server.get("h").unwrap();
+    // The ledger waits for what the link's end has stored.
+    eventually(|| !device.status().is_up() && device.ledger().unread == 1).await;
+    let hold = folder.holds(Call::Write);
+    let forgotten = forgotten(server.clone());
+    // Not asynchronously: the thread that is held may be the one that has an eye on the clock.
+    hold.reached();
+    let address = server.addresses()[0];
+    let back = tokio::spawn(async move {
+        let mut board = Board::connects_to(address).await;
+        board.writes("2c00ffh\n000001[7]\n").await;
+        board.expects("00002c").await;
+        board
+    });
+    // As far as it comes meanwhile.
+    let (there, (received, is_received)) = (server.clone(), mpsc::channel());
+    let has_received = move || there.get("h").is_some_and(|new| new.ledger().totals.received == 1);
+    tokio::spawn(async move {
+        eventually(has_received).await;
+        let _ = received.send(());
+    });
+    let _ = is_received.recv_timeout(millis(100));
+    drop(hold);
+    let _board = soon(back).await.unwrap();
+    soon(forgotten).await.unwrap();
+    let store = server.store().unwrap();
+    // Behind all that was to be stored.
+    store.commit(Change::device("marker", false, Millis(0))).await.unwrap();
+    let stored = store.load("h").unwrap().expect("it is known");
+    let payloads: Vec<_> = stored.inbox.iter().map(|message| &message.payload[..]).collect();
+    assert_eq!(payloads, [b"[7]"]);
+}
+
 #[tokio::test]
 async fn a_damaged_session_is_one_devices_trouble() {
     let folder = Folder::new();
@@ -215,7 +270,7 @@ async fn a_damaged_session_is_one_devices_trouble() {
     assert!(server.shutdown(millis(10)).await.close(millis(5_000)).await);
     drop(server);
     let store = open(folder.path()).await;
-    let broken = bowline_store::Change::Session { device: "bad".into(), format: 1, state: vec![7; 30] };
+    let broken = Change::Session { device: "bad".into(), format: 1, state: vec![7; 30] };
     store.commit(broken).wait().unwrap();
     drop(store);
 
@@ -280,4 +335,57 @@ async fn a_message_that_comes_again_says_when_it_came_first() {
     let again = soon(server.get("h").unwrap().next()).await.unwrap();
     assert_eq!((again.message().seq(), again.message().received_at()), (seq, received_at));
     assert_eq!(bowline_server::Message::from("made here").received_at(), None);
+}
+
+#[tokio::test]
+async fn what_h_had_parked_when_n_took_over_takes_no_number_of_n() {
+    let folder = Folder::new();
+    let small = Limits { inbox: 4, ..Limits::default() };
+    let server = with_store(crate::harness::server().limits(small), folder.path()).await;
+    let mut board = Board::logs_in_h(&server, "n").await;
+    for id in 0..5 {
+        board.sends(&format!("{id:02x}0001[{id}]")).await;
+    }
+    for id in 0..4 {
+        board.expects(&format!("{id:02x}002c")).await;
+    }
+    let device = server.get("n").unwrap();
+    eventually(|| device.ledger().totals.received == 5).await;
+    // The same id with another program, while the last one waits for room.
+    let (mut peer, welcome) = crate::golden::comes_in(&server, 0).await;
+    crate::golden::starts(&mut peer, welcome.epoch, Cursors::default()).await;
+    eventually(|| device.dialect() == Some(Dialect::Native)).await;
+    for _ in 0..3 {
+        soon(device.next()).await.unwrap().done();
+    }
+    acks(&mut peer, |ack| ack.credit.messages > 0).await;
+    let channel = Channel { app: 1, instance: 2, tag: 3 };
+    peer.0.writes(frame(&Frame::Data(Data { seq: 1, ask: true, channel, payload: b"new" }))).await;
+    acks(&mut peer, |ack| ack.durable == 1).await;
+    let folder = folder.crashes();
+    drop((device, server, peer));
+
+    let server = starts(&folder).await;
+    let device = server.get("n").unwrap();
+    let mut all = Vec::new();
+    while let Some(message) = device.try_recv().unwrap() {
+        all.push((message.seq().unwrap(), message.text().unwrap().to_owned()));
+    }
+    let late = all.split_off(all.len().saturating_sub(3));
+    assert_eq!(late, [(4, "[3]".to_owned()), (5, "[4]".to_owned()), (6, "new".to_owned())]);
+}
+
+/// Waits for an ACK of N as this.
+async fn acks(peer: &mut Peer, is_it: impl Fn(Ack) -> bool) {
+    loop {
+        let record = peer.record().await.expect("an ACK");
+        let mut body = &record[..];
+        while !body.is_empty() {
+            let parsed = Frame::parse(body).expect("a frame");
+            if matches!(parsed.frame, Some(Frame::Ack(ack)) if is_it(ack)) {
+                return;
+            }
+            body = &body[parsed.len..];
+        }
+    }
 }

@@ -91,6 +91,25 @@ async fn parked_messages_outlive_their_link() {
 }
 
 #[tokio::test]
+async fn a_device_whose_message_the_app_holds_makes_no_room_for_others() {
+    let server = server().max_devices(1).start().await.unwrap();
+    let mut board = Board::logs_in_h(&server, "h").await;
+    board.sends("000001[0]").await;
+    board.expects("00002c").await;
+    let device = server.get("h").unwrap();
+    let delivery = soon(device.next()).await.unwrap();
+    board.leaves();
+    eventually(|| !device.status().is_up()).await;
+    let mut other = Board::connects(&server).await;
+    other.sends("2c00ffother").await;
+    other.expects_end().await;
+    assert!(server.get("h").is_some() && !device.is_closed());
+    delivery.done();
+    Board::logs_in_h(&server, "other").await;
+    assert!(device.is_closed());
+}
+
+#[tokio::test]
 async fn best_effort_never_fills_the_room_of_qos() {
     let limits = Limits { inbox: 8, ..Limits::default() };
     let server = server().limits(limits).start().await.unwrap();

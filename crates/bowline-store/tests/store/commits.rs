@@ -59,6 +59,22 @@ fn os_durability_does_not_sync() {
 }
 
 #[test]
+fn a_commit_in_its_callers_thread_overtakes_nothing_that_waits() {
+    let folder = fast_folder();
+    let store = Store::open(folder.path(), Durability::Os, Limits::default()).expect("opens");
+    for _ in 0..200 {
+        store.commit_with(Change::Forget { device: "a".into() }, drop).expect("there is room");
+        // The writer may be awake by now, or may not.
+        match store.commit_in_place(Change::device("a", false, Millis(0)).into()) {
+            Ok(answer) => drop(answer.expect("commits")),
+            Err(announced) => drop(store.commit(announced).wait().expect("commits")),
+        }
+        store.commit(Change::device("marker", false, Millis(0))).wait().expect("commits");
+        assert!(store.load("a").expect("readable").is_some());
+    }
+}
+
+#[test]
 fn a_failing_transaction_leaves_its_neighbours_alone() {
     let folder = fast_folder();
     let store = open(folder.path());

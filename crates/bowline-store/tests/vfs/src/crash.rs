@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::Watch;
+use crate::{Call, Hold, Watch};
 
 /// What a disk says that cannot write.
 const IOERR_WRITE: i32 = 10 | (3 << 8);
@@ -58,6 +58,12 @@ impl Folder {
     /// It works again.
     pub fn heals(&self) {
         self.watch.heal();
+    }
+
+    /// From now on calls of this kind wait, until what is returned is dropped.
+    #[must_use]
+    pub fn holds(&self, call: Call) -> Hold {
+        self.watch.hold(call)
     }
 
     /// The process that uses it crashes: what it has not written by now is never written. Returns the

@@ -14,7 +14,8 @@ mod layer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub use crash::Folder;
 
@@ -84,6 +85,65 @@ pub enum Call {
 /// Decides whether a call on a file of this name fails, and with which of SQLite's result codes.
 pub type Fail = Box<dyn FnMut(Call, &str) -> Option<i32> + Send>;
 
+/// Calls that wait for as long as this lives.
+pub struct Hold {
+    gate: Arc<Gate>,
+}
+
+/// Where calls of one kind wait.
+struct Gate {
+    call: Call,
+    state: Mutex<Passage>,
+    opened: Condvar,
+    reached: Condvar,
+}
+
+#[derive(Default)]
+struct Passage {
+    waiting: usize,
+    open: bool,
+}
+
+impl Hold {
+    /// Whether a call waits.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        lock(&self.gate.state).waiting > 0
+    }
+
+    /// Blocks until a call waits.
+    ///
+    /// # Panics
+    /// If none does in time.
+    pub fn reached(&self) {
+        let state = lock(&self.gate.state);
+        let wait = self.gate.reached.wait_timeout_while(state, PATIENCE, |passage| passage.waiting == 0);
+        assert!(!wait.unwrap_or_else(PoisonError::into_inner).1.timed_out(), "a call is made in time");
+    }
+}
+
+/// How long a call that is waited for may take to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        lock(&self.gate.state).open = true;
+        self.gate.opened.notify_all();
+    }
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut passage = lock(&self.state);
+        passage.waiting += 1;
+        self.reached.notify_all();
+        while !passage.open {
+            passage = self.opened.wait(passage).unwrap_or_else(PoisonError::into_inner);
+        }
+        passage.waiting -= 1;
+    }
+}
+
 /// A folder being watched. Dropping it ends that for files opened later.
 pub struct Watch {
     folder: PathBuf,
@@ -102,6 +162,7 @@ struct State {
     inodes: usize,
     syncs: u64,
     fail: Option<Fail>,
+    gate: Option<Arc<Gate>>,
 }
 
 static WATCHED: Mutex<Vec<(PathBuf, Arc<Watched>)>> = Mutex::new(Vec::new());
@@ -148,6 +209,14 @@ impl Watch {
         self.shared.lock().fail = Some(Box::new(fail));
     }
 
+    /// From now on calls of this kind wait, until what is returned is dropped.
+    #[must_use]
+    pub fn hold(&self, call: Call) -> Hold {
+        let gate = Arc::new(Gate { call, state: Mutex::default(), opened: Condvar::new(), reached: Condvar::new() });
+        self.shared.lock().gate = Some(Arc::clone(&gate));
+        Hold { gate }
+    }
+
     /// Lets everything go well again.
     pub fn heal(&self) {
         self.shared.lock().fail = None;
@@ -185,8 +254,12 @@ impl Watched {
         }
     }
 
-    /// Whether a call is to fail.
+    /// Whether a call is to fail, once it need not wait any more.
     fn fails(&self, call: Call, name: &str) -> Option<i32> {
+        let gate = self.lock().gate.clone();
+        if let Some(gate) = gate.filter(|gate| gate.call == call) {
+            gate.pass();
+        }
         self.lock().fail.as_mut().and_then(|fail| fail(call, name))
     }
 
