@@ -2,5 +2,7 @@
 //! [`App`](bowline_server::App); `bowline serve` registers them as the configuration says.
 
 mod echo;
+pub mod mqtt;
 
 pub use echo::Echo;
+pub use mqtt::Mqtt;
