@@ -1,5 +1,6 @@
 //! The server over real loopback sockets. Tests named `rNN_…` are the scenarios of `docs/scenarios.md`.
 
+mod apps;
 mod cancel;
 mod delivery;
 mod durable;
