@@ -162,17 +162,25 @@ impl Handled {
 pub struct AppError {
     pub(crate) reason: String,
     pub(crate) again: bool,
+    /// Whether the message was tried.
+    pub(crate) counts: bool,
 }
 
 impl AppError {
     /// It may go better next time.
     pub fn retry(reason: impl Into<String>) -> Self {
-        AppError { reason: reason.into(), again: true }
+        AppError { reason: reason.into(), again: true, counts: true }
+    }
+
+    /// It was not tried, because what the app needs for it is away, and for no fault of the message: it comes
+    /// again soon, and that is not one of its attempts. The app says to people what it waits for.
+    pub fn wait(reason: impl Into<String>) -> Self {
+        AppError { reason: reason.into(), again: true, counts: false }
     }
 
     /// It never will: the message becomes a dead letter at once.
     pub fn reject(reason: impl Into<String>) -> Self {
-        AppError { reason: reason.into(), again: false }
+        AppError { reason: reason.into(), again: false, counts: true }
     }
 
     /// Why, for people.

@@ -53,6 +53,12 @@ struct Head {
     failures: u32,
 }
 
+impl Head {
+    fn lasts(&self) -> bool {
+        lasts(&self.envelope.delivery)
+    }
+}
+
 /// What became of a turn.
 enum Outcome {
     /// There may be more to do.
@@ -186,7 +192,11 @@ impl Runner {
         let host = Arc::clone(&self.host);
         let (app, limits) = (&host.apps[self.seat.app], &host.limits);
         let (reason, again) = match why {
-            Why::Error(AppError { reason, again }) => (shortened(reason), again),
+            // Best effort does not wait.
+            Why::Error(AppError { counts: false, .. }) if self.head.as_ref().is_some_and(Head::lasts) => {
+                return self.waits(limits.first_pause).await;
+            }
+            Why::Error(AppError { reason, again, .. }) => (shortened(reason), again),
             Why::Lapse(Lapse::Timeout(limit)) => {
                 app.counters.timeouts.one();
                 (format!("it took longer than {limit:?}"), true)
@@ -210,7 +220,7 @@ impl Runner {
         let mut failures = self.failures;
         if let Some(mut head) = self.head.take() {
             head.failures += 1;
-            if !lasts(&head.envelope.delivery) {
+            if !head.lasts() {
                 app.counters.dropped.one();
                 app.counters.said.warn(&device, &format!("{what}; the best-effort message is dropped"));
             } else if !again || head.failures >= limits.attempts {
