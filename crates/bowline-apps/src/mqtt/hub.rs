@@ -483,12 +483,15 @@ impl Hub {
         }
     }
 
-    /// A board that is back, or in a new life, goes on with what is kept for it.
+    /// A board that has restarted goes on with what is kept for it; or its will is published now, before it
+    /// says that it is back. The instance of its earlier life may not have ended yet.
     fn joined(&mut self, id: MemberId, mut member: Member) {
-        if let Some((&kept, _)) = self.members.iter().find(|(_, other)| other.left && other.is_same_board(&member))
-            && let Some(kept) = self.members.remove(&kept)
-        {
-            member.inherit(kept);
+        let earlier = self.members.iter().find(|(_, other)| other.is_same_board(&member)).map(|(id, _)| *id);
+        if let Some(earlier) = earlier {
+            self.down(earlier);
+            if let Some(earlier) = self.members.remove(&earlier) {
+                member.inherit(earlier);
+            }
         }
         self.members.insert(id, member);
     }

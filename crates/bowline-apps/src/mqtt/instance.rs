@@ -115,7 +115,7 @@ impl Instance for MqttInstance {
 
 /// The message is not to blame, and waits.
 fn away() -> AppError {
-    AppError::retry("the broker has not answered yet")
+    AppError::wait("the broker has not answered yet")
 }
 
 impl Membership {

@@ -40,8 +40,8 @@ pub struct Settings {
     /// a quarter of it is left to chance. Default: 0.5 s to 15 s.
     pub backoff: (Duration, Duration),
     /// How long the broker keeps subscriptions and messages while the app is away. With 3.1.1 the broker decides.
-    /// Default: a day.
-    pub session_expiry: Duration,
+    /// `None`: for ever. Default: a day.
+    pub session_expiry: Option<Duration>,
     /// Largest payload that is passed on to a board, in bytes. Default: 8 KiB.
     pub payload: usize,
     /// Messages of a connection on their way into outboxes. 1 to 1024. Default: 16.
@@ -65,7 +65,7 @@ impl Settings {
             keepalive: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             backoff: (Duration::from_millis(500), Duration::from_secs(15)),
-            session_expiry: Duration::from_secs(24 * 3600),
+            session_expiry: Some(Duration::from_secs(24 * 3600)),
             payload: 8 * 1024,
             in_flight: 16,
         }
@@ -106,12 +106,6 @@ impl Settings {
         }
         if !(1..=65_535).contains(&self.keepalive.as_secs()) {
             return wrong("keepalive_s", format!("= {}: expected 1 to 65535", self.keepalive.as_secs()));
-        }
-        if self.session_expiry.as_secs() == 0 {
-            return wrong(
-                "session_expiry_s",
-                "= 0: expected at least 1, or messages are lost at every reconnect".into(),
-            );
         }
         if !self.broker.tls && self.tls != Tls::default() {
             let what = "is set, but the broker is not asked for by mqtts://".to_owned();

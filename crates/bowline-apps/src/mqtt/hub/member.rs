@@ -55,7 +55,7 @@ struct Message {
 }
 
 impl Member {
-    /// One whose link is up. Its messages go into its outbox by a task, which ends with the member.
+    /// One whose link is down. Its messages go into its outbox by a task, which ends with the member.
     pub(in crate::mqtt) fn new(shared: &Arc<Shared>, port: Port, commands: mpsc::UnboundedSender<Command>) -> Self {
         let (outbox, messages) = mpsc::channel(shared.settings.in_flight.into());
         tokio::spawn(fill(Arc::clone(shared), port.clone(), messages, commands));
@@ -68,7 +68,7 @@ impl Member {
             will: None,
             welcome: None,
             welcomed: false,
-            up: true,
+            up: false,
             active: false,
             left: false,
             outbox,
@@ -79,7 +79,7 @@ impl Member {
         self.port.device().id() == other.port.device().id() && self.port.instance() == other.port.instance()
     }
 
-    /// Goes on with what another one was kept for, messages on their way included.
+    /// Goes on with what an earlier one had, if that is kept.
     pub(super) fn inherit(&mut self, kept: Member) {
         self.filters = kept.filters;
         self.states = kept.states;
@@ -87,7 +87,8 @@ impl Member {
         self.welcome = kept.welcome;
         self.welcomed = kept.welcomed;
         self.active = kept.active;
-        if !kept.outbox.is_closed() {
+        // With what is on its way, which comes first.
+        if self.shared.settings.board_down == BoardDown::Keep && !kept.outbox.is_closed() {
             self.outbox = kept.outbox;
         }
     }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rumqttc_v5::mqttbytes::v5::{
-    ConnectReturnCode, LastWill, Packet, PubAck, PubAckReason, PubCompReason, PubRec, PubRecReason,
-    SubscribeReasonCode, UnsubAckReason,
+    ConnectReturnCode, LastWill, Packet, PubAck, PubAckReason, PubRec, PubRecReason, SubscribeReasonCode,
+    UnsubAckReason,
 };
 use rumqttc_v5::{
     AckMode, AsyncClient, Broker, ConnectionError, Event as LibraryEvent, EventLoop, IncomingPacketSizeLimit,
@@ -56,10 +56,11 @@ pub(super) fn connect(session: &Session, options: &Options<'_>) -> (Requests, Ev
     let settings = options.settings;
     let mut library =
         MqttOptions::new(options.client_id, Broker::tcp(settings.broker.host.clone(), settings.broker.port));
-    let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    // The greatest number says: for ever.
+    let expiry = settings.session_expiry.and_then(|time| u32::try_from(time.as_secs()).ok()).unwrap_or(u32::MAX);
     library
         .set_clean_start(options.fresh)
-        .set_session_expiry_interval(Some(seconds(settings.session_expiry)))
+        .set_session_expiry_interval(Some(expiry))
         .set_session_store_arc(session.0.clone())
         .set_keep_alive(u16::try_from(settings.keepalive.as_secs()).unwrap_or(u16::MAX))
         .set_connect_timeout(settings.connect_timeout)
@@ -94,10 +95,7 @@ impl Requests {
             match notice.wait_async().await {
                 Ok(PublishResult::Qos0Flushed) => Ok(()),
                 Ok(PublishResult::Qos1(ack)) => of_reason(ack.reason as u8, || format!("{:?}", ack.reason)),
-                // The broker knows nothing of the id any more: it had completed it before.
-                Ok(PublishResult::Qos2Completed(done)) if done.reason == PubCompReason::PacketIdentifierNotFound => {
-                    Ok(())
-                }
+                // Also if the broker knows nothing of the id any more: it had completed it before.
                 Ok(PublishResult::Qos2Completed(_)) => Ok(()),
                 Ok(PublishResult::Qos2PubRecRejected(ack)) => {
                     of_reason(ack.reason as u8, || format!("{:?}", ack.reason))
