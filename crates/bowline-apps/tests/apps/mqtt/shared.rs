@@ -35,6 +35,9 @@ async fn boards_on_a_shared_connection_have_topics_and_wills_of_their_own() {
         peer.expects("b/kitchen/status", "offline").await;
         broker.stops().await;
         broker.starts_again().await;
+        broker.says("as bowline").await;
+        hall.does(PUBLISH, r#"["up", "y"]"#).await;
+        peer.expects("b/hall/up", "y").await;
         peer.says("b/hall/light/set", "off").await;
         peer.expects("b/hall/light/set", "off").await;
         hall.expects(r#"["light/set",["light/set"],"off",false]"#).await;
