@@ -3,6 +3,7 @@
 
 mod echo;
 pub mod mqtt;
+pub mod record;
 
 pub use echo::Echo;
 pub use mqtt::Mqtt;

@@ -54,6 +54,8 @@ pub(crate) struct Journal {
     acked: u64,
     /// The highest seq of a message the store was given.
     outbox_last: u64,
+    /// What is stored of the sessions, if the inbox tells the rest.
+    session: Option<saved::Essence>,
     ledger_at: Millis,
     /// The ledger is older than what else is stored.
     ledger_old: bool,
@@ -74,6 +76,7 @@ struct Mark {
     /// So many of the tickets of messages that wait to be durable.
     tickets: usize,
     lines: Option<legacy::Mark>,
+    session: Option<saved::Essence>,
     extra: Vec<Change>,
 }
 
@@ -121,6 +124,12 @@ impl Journal {
         }
         self.extra.push(change);
         self.dirty = true;
+    }
+
+    /// These changes are not stored: they come before the later ones.
+    fn give_back(&mut self, mut earlier: Vec<Change>) {
+        earlier.append(&mut self.extra);
+        self.extra = earlier;
     }
 
     /// The store does not keep up with what comes beside the queues: nothing that adds to it may be read.
@@ -190,6 +199,7 @@ impl Endpoint {
             Err(transaction) => transaction,
         };
         state.journal.busy = true;
+        let extra = mark.extra.clone();
         let endpoint = self.clone();
         let queued = storage.store().commit_with(transaction, move |answer| {
             let mut state = endpoint.lock();
@@ -197,8 +207,8 @@ impl Endpoint {
             endpoint.answered(&mut state, mark, answer.map(drop));
         });
         if let Err(NotQueued::Full { .. }) = queued {
-            // The store's queue has room for every device; a burst of dead letters at most fills it.
-            state.journal.busy = false;
+            // More devices have something to store than the store's queue has places.
+            state.journal.give_back(extra);
             self.try_again(state, storage);
         }
     }
@@ -254,10 +264,8 @@ impl Endpoint {
             }
             Err(CommitError::UnknownDeadLetter { id }) => {
                 // The box was full and dropped it meanwhile. What was made of it stands.
-                let later = std::mem::take(&mut state.journal.extra);
-                state.journal.extra = mark.extra;
+                state.journal.give_back(mark.extra);
                 state.journal.extra.retain(|change| *change != Change::DropDead { id });
-                state.journal.extra.extend(later);
                 state.journal.touch_with_cursor();
                 self.flush(state);
             }
@@ -268,8 +276,7 @@ impl Endpoint {
                 if let CommitError::UnknownDevice { .. } = error {
                     state.journal.announced = false;
                 }
-                let later = std::mem::replace(&mut state.journal.extra, mark.extra);
-                state.journal.extra.extend(later);
+                state.journal.give_back(mark.extra);
                 self.try_again(state, storage);
             }
         }
@@ -297,6 +304,7 @@ impl Endpoint {
         let journal = &mut state.journal;
         (journal.inbox, journal.processed, journal.acked) = (mark.inbox, mark.processed, mark.acked);
         journal.outbox_last = mark.outbox_last;
+        journal.session = mark.session;
         if state.inbox.handle_durable(mark.inbox) {
             self.notify_arrival();
         }
@@ -334,6 +342,7 @@ impl State {
             native: self.received,
             tickets: self.waiting.len(),
             lines: None,
+            session: None,
             extra: Vec::new(),
         }
     }
@@ -349,13 +358,30 @@ impl State {
             changes.push(Change::Forget { device: Arc::clone(device) });
             changes.push(Change::device(Arc::clone(device), shared.is_persistent(), now));
         }
+        // First what makes room.
+        for seq in self.outbox.take_taken().into_iter().filter(|seq| *seq <= self.outbox.stored) {
+            self.journal.extra.push(Change::TakeSent { device: Arc::clone(device), seq: Seq(seq) });
+        }
+        for seq in self.inbox.take_taken() {
+            self.journal.extra.push(Change::TakeReceived { device: Arc::clone(device), seq: Seq(seq) });
+        }
+        mark.extra = std::mem::take(&mut self.journal.extra);
+        changes.extend(mark.extra.iter().cloned());
+        if mark.processed > self.journal.processed {
+            changes.push(Change::Processed { device: Arc::clone(device), through: Seq(mark.processed) });
+        }
+        // Holes behind the last message are not in the store.
+        let through = mark.acked.min(self.journal.outbox_last);
+        if through > self.journal.acked {
+            changes.push(Change::Acked { device: Arc::clone(device), through: Seq(through) });
+        }
         changes.extend(self.inbox.behind(self.journal.inbox).map(|message| Change::Receive {
             device: Arc::clone(device),
             message: InboxMessage {
                 seq: Seq(message.seq().unwrap_or(0)),
                 epoch: message.epoch(),
                 qos: message.is_qos(),
-                received_at: now,
+                received_at: message.origin().received_at,
                 header: message.header_bytes(),
                 payload: message.payload_bytes(),
             },
@@ -377,29 +403,7 @@ impl State {
             });
         }
         self.outbox.handle_offered(mark.outbox_last);
-        for seq in self.outbox.take_taken().into_iter().filter(|seq| *seq <= self.outbox.stored) {
-            self.journal.extra.push(Change::TakeSent { device: Arc::clone(device), seq: Seq(seq) });
-        }
-        for seq in self.inbox.take_taken() {
-            self.journal.extra.push(Change::TakeReceived { device: Arc::clone(device), seq: Seq(seq) });
-        }
-        mark.extra = std::mem::take(&mut self.journal.extra);
-        changes.extend(mark.extra.iter().cloned());
-        if mark.processed > self.journal.processed {
-            changes.push(Change::Processed { device: Arc::clone(device), through: Seq(mark.processed) });
-        }
-        // Holes behind the last message are not in the store.
-        let through = mark.acked.min(mark.outbox_last);
-        if through > self.journal.acked {
-            changes.push(Change::Acked { device: Arc::clone(device), through: Seq(through) });
-        }
-        let native = self.native.save_both(mark.native, mark.outbox.saturating_sub(self.bases.tx));
-        // The link has not given back yet what an earlier transaction has stored: it is remembered all the same.
-        let tickets = || self.tickets.iter().chain(&self.waiting);
-        let lines = self.lines.dialect().map(|_| self.lines.save_with(tickets()));
-        mark.lines = lines.as_ref().map(legacy::Saved::mark);
-        let state = saved::write(self.dialect, self.bases, &native, lines.as_ref());
-        changes.push(Change::Session { device: Arc::clone(device), format: saved::FORMAT, state });
+        self.add_session(device, &mut changes, &mut mark);
         if now.0.abs_diff(self.journal.ledger_at.0) >= LEDGER_EVERY || self.outbox.closed {
             self.journal.ledger_at = now;
             self.journal.ledger_old = false;
@@ -409,6 +413,26 @@ impl State {
             self.journal.ledger_old = true;
         }
         (changes.into(), mark)
+    }
+
+    /// Stores the sessions, unless all that is new in them is messages received on N: those tell it themselves.
+    fn add_session(&self, device: &Arc<str>, changes: &mut Vec<Change>, mark: &mut Mark) {
+        let outbox = mark.outbox.saturating_sub(self.bases.tx);
+        // The link has not given back yet what an earlier transaction has stored: it is remembered all the same.
+        let tickets = || self.tickets.iter().chain(&self.waiting);
+        let lines = self.lines.dialect().map(|_| self.lines.save_with(tickets()));
+        // Not so a gap behind the last message.
+        let told = self.native.durable_with(mark.native) <= mark.inbox.saturating_sub(self.bases.rx);
+        let sent = self.native.save_sent(outbox);
+        let essence = saved::Essence { dialect: self.dialect, bases: self.bases, sent };
+        mark.session = (lines.is_none() && told && self.native.epoch() != 0).then_some(essence);
+        mark.lines = lines.as_ref().map(legacy::Saved::mark);
+        if mark.session.is_some() && mark.session == self.journal.session && self.journal.announced {
+            return;
+        }
+        let native = self.native.save_both(mark.native, outbox);
+        let state = saved::write(self.dialect, self.bases, &native, lines.as_ref());
+        changes.push(Change::Session { device: Arc::clone(device), format: saved::FORMAT, state });
     }
 }
 

@@ -1,9 +1,13 @@
 //! Messages as applications see them.
 
+use std::time::{Duration, SystemTime};
+
 use bowline_proto::native::wire::Channel;
 use bowline_proto::wire::{HexBytes, MessageRepr};
+use bowline_store::Millis;
 use bytes::Bytes;
 
+use crate::storage::Storage;
 use crate::{Dialect, MessageError};
 
 /// The channel of messages without a header on dialect N (§11.7).
@@ -31,6 +35,15 @@ pub(crate) struct Origin {
     pub(crate) epoch: u64,
     /// Messages that its sender has dropped before it.
     pub(crate) gap: u64,
+    /// When it came, by the wall clock.
+    pub(crate) received_at: Millis,
+}
+
+impl Origin {
+    /// Of a message that comes now, in its sender's `epoch`.
+    pub(crate) fn now(epoch: u64) -> Self {
+        Origin { epoch, received_at: Storage::now(), ..Origin::default() }
+    }
 }
 
 impl Message {
@@ -117,6 +130,17 @@ impl Message {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.origin.epoch
+    }
+
+    /// When the message came, by the wall clock of this machine, in whole milliseconds: the same when it is
+    /// handed out again after a crash. `None` for messages that were made here.
+    ///
+    /// A device that was forgotten numbers its messages anew; with this, its id and [`Message::seq`] they can
+    /// still be told from those before.
+    #[must_use]
+    pub fn received_at(&self) -> Option<SystemTime> {
+        let Millis(ms) = self.origin.received_at;
+        (ms > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(ms))
     }
 
     /// How many messages its sender has dropped, by the policies of its streams, between the message

@@ -15,6 +15,14 @@ pub(crate) struct Bases {
     pub(crate) rx: u64,
 }
 
+/// What is saved beside what the inbox says as well, on N.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Essence {
+    pub(crate) dialect: Option<Dialect>,
+    pub(crate) bases: Bases,
+    pub(crate) sent: native::SavedSent,
+}
+
 /// Bytes before the engines' own: dialect, bases.
 const FIXED: usize = 1 + 8 + 8;
 

@@ -97,7 +97,7 @@ impl Future for Sending<'_> {
                 let ticket = this.endpoint.enqueue(message, qos, this.options)?;
                 if let Some(ttl) = this.options.ttl.filter(|_| qos) {
                     // A little later, so that the time is up by any clock.
-                    this.alarm = Some(Box::pin(tokio::time::sleep(ttl + Duration::from_millis(1))));
+                    this.alarm = Some(Box::pin(tokio::time::sleep(ttl.saturating_add(Duration::from_millis(1)))));
                 }
                 ticket
             }

@@ -171,7 +171,7 @@ async fn legacy_link(
     if unread > 0 {
         tracing::warn!(
             device = %id, %peer,
-            "{unread} lines could not be read as dialect {dialect} and are kept as dead letters; \
+            "lines that could not be read as dialect {dialect}, kept as dead letters: {unread}; \
              a device that sends plain lines has to be configured as one"
         );
     }

@@ -1,5 +1,6 @@
 //! What each change does to the database. The only place that changes rows.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -33,9 +34,34 @@ impl From<CommitError> for Fault {
     }
 }
 
+/// Rows of devices that were looked up before. After a rollback it must forget them: they may not be there.
+#[derive(Debug, Default)]
+pub(crate) struct Known(HashMap<Arc<str>, Key>);
+
+impl Known {
+    pub(crate) fn forget_all(&mut self) {
+        self.0.clear();
+    }
+
+    fn add(&mut self, device: &Arc<str>, key: Key) {
+        if self.0.len() >= KNOWN {
+            self.0.clear();
+        }
+        self.0.insert(Arc::clone(device), key);
+    }
+}
+
+/// Most rows known.
+const KNOWN: usize = 4096;
+
 /// Applies all changes. After an error some of them are applied: the caller rolls back.
-pub(crate) fn apply(db: &Connection, limits: &Limits, transaction: &Transaction) -> Result<Committed, Fault> {
-    let mut apply = Apply { db, limits, done: Committed::default(), known: None };
+pub(crate) fn apply(
+    db: &Connection,
+    limits: &Limits,
+    known: &mut Known,
+    transaction: &Transaction,
+) -> Result<Committed, Fault> {
+    let mut apply = Apply { db, limits, done: Committed::default(), known };
     for run in transaction.changes.chunk_by(is_run) {
         match run {
             [change] => apply.change(change)?,
@@ -70,8 +96,7 @@ struct Apply<'a> {
     db: &'a Connection,
     limits: &'a Limits,
     done: Committed,
-    /// The device looked up last: most transactions are about one.
-    known: Option<(Arc<str>, Key)>,
+    known: &'a mut Known,
 }
 
 /// A device's row.
@@ -387,7 +412,8 @@ impl Apply<'_> {
     }
 
     fn forget(&mut self, key: Key) -> Result<(), Fault> {
-        self.known = None;
+        // Its number may be the next device's.
+        self.known.forget_all();
         let sql = "DELETE FROM device WHERE id = ?1 RETURNING name, inbox_count, outbox_count, dead_count";
         let forgotten = self.db.prepare_cached(sql)?.query_row([key], |row| {
             Ok(Forgotten { device: row.get(0)?, inbox: row.get(1)?, outbox: row.get(2)?, dead_letters: row.get(3)? })
@@ -413,12 +439,14 @@ impl Apply<'_> {
     }
 
     fn find(&mut self, device: &Arc<str>) -> rusqlite::Result<Option<Key>> {
-        if let Some((_, key)) = self.known.as_ref().filter(|(known, _)| known == device) {
+        if let Some(key) = self.known.0.get(device) {
             return Ok(Some(*key));
         }
         let mut select = self.db.prepare_cached("SELECT id FROM device WHERE name = ?1")?;
         let found = select.query_row([device], |row| row.get(0)).optional()?;
-        self.known = found.map(|key| (Arc::clone(device), key));
+        if let Some(key) = found {
+            self.known.add(device, key);
+        }
         Ok(found)
     }
 

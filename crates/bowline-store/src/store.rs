@@ -111,8 +111,8 @@ impl Store {
 
     /// Commits a small transaction in the caller's thread, if that is quicker than handing it to the
     /// writer: without syncs, a commit takes less time than waking a thread twice. Gives it back with
-    /// [`Durability::Fsync`], if it is not small, if others are to be committed before it, and when the
-    /// log is due to be copied; then [`Store::commit_with`] takes it.
+    /// [`Durability::Fsync`], if it is not small, if others are to be committed before it, when the
+    /// log is due to be copied, and when the disk is full; then [`Store::commit_with`] takes it.
     ///
     /// # Errors
     /// The transaction, untouched.
@@ -132,7 +132,11 @@ impl Store {
         if writer.has_long_log() {
             return Err(transaction);
         }
-        Ok(writer.commit_one(&transaction))
+        match writer.commit_one(&transaction) {
+            // The writer's thread knows how to find space.
+            Err(CommitError::Full) => Err(transaction),
+            answer => Ok(answer),
+        }
     }
 
     /// Whether [`Store::commit_in_place`] can do anything.

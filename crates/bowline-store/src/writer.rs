@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use crate::apply::{Fault, apply};
+use crate::apply::{Fault, Known, apply};
 use crate::database::empty_log;
 use crate::error::Trouble;
 use crate::queue::Job;
@@ -26,6 +26,7 @@ pub(crate) struct Writer {
     copy_at: u32,
     /// The last copy failed for want of space: the next commit begins with another.
     copy_again: bool,
+    known: Known,
 }
 
 /// What went wrong with the disk. Nothing is committed before it is repaired.
@@ -46,8 +47,15 @@ enum Damage {
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, connection: Connection) -> rusqlite::Result<Self> {
         let copy_at = shared.limits.log_pages.max(1);
-        let mut writer =
-            Writer { shared, connection: None, damage: None, log: Arc::default(), copy_at, copy_again: false };
+        let mut writer = Writer {
+            shared,
+            connection: None,
+            damage: None,
+            log: Arc::default(),
+            copy_at,
+            copy_again: false,
+            known: Known::default(),
+        };
         writer.adopt(connection)?;
         Ok(writer)
     }
@@ -80,7 +88,7 @@ impl Writer {
 
     /// Whether the log is so long that it is to be copied, which the writer's thread does.
     pub(crate) fn has_long_log(&self) -> bool {
-        self.log.load(Ordering::Relaxed) >= self.copy_at || self.damage.is_some()
+        self.log.load(Ordering::Relaxed) >= self.copy_at || self.copy_again || self.damage.is_some()
     }
 
     /// Commits one transaction.
@@ -122,7 +130,8 @@ impl Writer {
             self.copy_log();
         }
         let result = self.repair().and_then(|()| match &mut self.connection {
-            Some(connection) => commit(connection, &self.shared, group).inspect_err(|error| {
+            Some(connection) => commit(connection, &self.shared, &mut self.known, group).inspect_err(|error| {
+                self.known.forget_all();
                 let rolled_back = connection.is_autocommit();
                 if matches!(Trouble::of(error), Trouble::Io | Trouble::Damaged) || !rolled_back {
                     self.damage = Some(Damage::Commit);
@@ -228,17 +237,21 @@ impl Writer {
 fn commit(
     connection: &mut Connection,
     shared: &Shared,
+    known: &mut Known,
     group: &[&Transaction],
 ) -> rusqlite::Result<Vec<Result<Committed, CommitError>>> {
     let all = Open::begin(connection)?;
     let answers = match group {
         // Nothing that others need is undone with it.
-        [transaction] => match apply(&all, &shared.limits, transaction) {
+        [transaction] => match apply(&all, &shared.limits, known, transaction) {
             Ok(committed) => vec![Ok(committed)],
-            Err(Fault::Own(error)) => return Ok(vec![Err(error)]),
+            Err(Fault::Own(error)) => {
+                known.forget_all();
+                return Ok(vec![Err(error)]);
+            }
             Err(Fault::Engine(error)) => return Err(error),
         },
-        group => apply_each(&all, shared, group)?,
+        group => apply_each(&all, shared, known, group)?,
     };
     all.commit()?;
     Ok(answers)
@@ -247,14 +260,16 @@ fn commit(
 fn apply_each(
     all: &Open<'_>,
     shared: &Shared,
+    known: &mut Known,
     group: &[&Transaction],
 ) -> rusqlite::Result<Vec<Result<Committed, CommitError>>> {
     let mut answers = Vec::with_capacity(group.len());
     for transaction in group {
         all.run("SAVEPOINT one")?;
-        let answer = match apply(all, &shared.limits, transaction) {
+        let answer = match apply(all, &shared.limits, known, transaction) {
             Ok(committed) => Ok(committed),
             Err(Fault::Own(error)) => {
+                known.forget_all();
                 all.run("ROLLBACK TO one")?;
                 Err(error)
             }

@@ -9,11 +9,13 @@ use crate::demo::DemoArgs;
 use crate::how::How;
 
 mod ledger;
+mod record;
 
 pub(crate) use ledger::{
     DeadArgs, DeadCommand, DeadLetters, DeviceCommand, ForgetDeviceArgs, ListDeadArgs, ShowDeadArgs, ShowDeviceArgs,
     TakeDeadArgs,
 };
+pub(crate) use record::{Aggregate, Format, ListRecordArgs, QueryArgs, RecordArgs, RecordCommand, RecordFolder};
 
 /// A link between small boards and a server that outlives the network, the board and the server.
 ///
@@ -47,9 +49,11 @@ pub(crate) enum Command {
     /// Print what devices send and receive, as it happens
     Tail(TailArgs),
     /// List the devices that the running server knows
-    Devices(DevicesArgs),
+    Devices(Question),
     /// List, show, retry and drop messages that nobody could handle
     Dead(DeadArgs),
+    /// Read what the record app has kept of the devices' telemetry: tables, CSV, JSON, plots
+    Record(RecordArgs),
     /// Give devices keys, so that each can prove who it is
     Key(KeyArgs),
     /// Show the point in half a minute: cut links, a restarted server, nothing lost
@@ -120,7 +124,7 @@ pub(crate) struct DeviceArgs {
     /// The device's id
     #[arg(required = true)]
     pub(crate) id: Option<String>,
-    /// The server
+    /// The server to connect to
     #[arg(short, long, default_value = "127.0.0.1:9999", value_name = "HOST:PORT")]
     pub(crate) server: String,
     /// What to speak
@@ -163,7 +167,7 @@ pub(crate) enum DialectArg {
     H,
     /// Upstream: the library with readline/write (port 8123)
     U,
-    /// Plain lines, without acknowledgements
+    /// Plain lines, without acknowledgements; the server has to know: devices.plain or listen_plain
     P,
 }
 
@@ -206,16 +210,7 @@ pub(crate) struct TailArgs {
     /// Only devices whose id matches; * stands for any text, ? for one character
     #[arg(default_value = "*")]
     pub(crate) pattern: String,
-    /// One JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) server: RunningServer,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DevicesArgs {
-    /// A JSON array
+    /// Print one JSON object a line instead of text
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -243,7 +238,7 @@ pub(crate) enum KeyCommand {
     /// Make a key for a device that has none, and print the line to give to it
     New(NewKeyArgs),
     /// List the devices that have or had keys
-    List(ListKeysArgs),
+    List(KeyFolder),
     /// Make a second key for a device; the first goes when the device has shown the second
     Rotate(NewKeyArgs),
     /// Revoke a device's keys; its id stays closed to everybody
@@ -262,20 +257,8 @@ pub(crate) struct NewKeyArgs {
     /// Print a QR code of the line even if the output is no terminal
     #[arg(long, conflicts_with = "json")]
     pub(crate) qr: bool,
-    /// A JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) folder: DataFolder,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListKeysArgs {
-    /// A JSON array
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) folder: DataFolder,
+    pub(crate) keys: KeyFolder,
 }
 
 #[derive(Debug, Args)]
@@ -285,30 +268,37 @@ pub(crate) struct RevokeKeyArgs {
     /// Only the key with this id [default: all of the device's keys]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) key_id: Option<u8>,
-    /// A JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) folder: DataFolder,
+    pub(crate) keys: KeyFolder,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RemoveKeyArgs {
     /// The device's id
     pub(crate) id: String,
-    /// A JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) folder: DataFolder,
+    pub(crate) keys: KeyFolder,
 }
 
-/// Where the keys are.
+/// Where the keys are, and how the answer looks.
 #[derive(Debug, Args)]
-pub(crate) struct DataFolder {
+pub(crate) struct KeyFolder {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
     /// The server's data folder, whether it runs or not
     #[arg(long, default_value = "./bowline-data", value_name = "FOLDER")]
     pub(crate) data: PathBuf,
+}
+
+/// Where the running server is that is asked, and how its answer looks.
+#[derive(Debug, Args)]
+pub(crate) struct Question {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: RunningServer,
 }
 
 /// Where the running server is.

@@ -11,6 +11,12 @@ use serde::Deserialize;
 use crate::cli::ServeArgs;
 use crate::near::nearest;
 
+mod apps;
+mod mqtt;
+mod record;
+
+use apps::Apps;
+
 /// Ports of the two MicroPython libraries.
 const PORTS: [u16; 2] = [9999, 8123];
 
@@ -28,8 +34,9 @@ pub(crate) struct Config {
     pub(crate) open_lan: bool,
     /// Folder for the server's files.
     pub(crate) data: PathBuf,
-    /// What happens to messages.
+    /// What happens to messages for which no other app is registered.
     pub(crate) app: App,
+    pub(crate) apps: Apps,
     pub(crate) link: Link,
     pub(crate) devices: Devices,
     pub(crate) security: Security,
@@ -37,13 +44,13 @@ pub(crate) struct Config {
     pub(crate) store: StoreSection,
 }
 
-/// What happens to messages from devices.
+/// What happens to messages for which no other app is registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum App {
-    /// Goes back to the device.
+    /// The app with ident 0 sends them back; the rest become dead letters.
     Echo,
-    /// Is printed to standard output.
+    /// All of them are printed to standard output.
     Print,
 }
 
@@ -127,6 +134,7 @@ impl Default for Config {
             open_lan: false,
             data: PathBuf::from("bowline-data"),
             app: App::Echo,
+            apps: Apps::default(),
             link: Link::default(),
             devices: Devices::default(),
             security: Security::default(),
@@ -254,6 +262,7 @@ impl Config {
         {
             bail!("limits.{name} = {value}: expected {least} to 1000000");
         }
+        self.apps.check()?;
         if self.devices.dialects.is_empty() {
             bail!("devices.dialects is empty: expected at least one of \"H\", \"U\", \"P\", \"N\"");
         }
@@ -367,7 +376,10 @@ fn nearest_field(message: &str) -> Option<String> {
 }
 
 /// Which fields are in which section, for those that are looked for in the wrong one.
-const SECTIONS: [(&str, &[&str]); 5] = [
+const SECTIONS: [(&str, &[&str]); 8] = [
+    ("apps", &["lines", "rules"]),
+    ("apps.limits", &["attempts", "first_pause_ms", "longest_pause_ms", "handle_timeout_ms", "instances"]),
+    ("apps.record", &["rotate", "file_mb", "keep_days", "keep_mb"]),
     ("link", &["timeout_ms", "login_timeout_ms", "settle_ms", "pace_burst", "pace_ms", "drain_ms"]),
     ("devices", &["expected", "allow", "plain", "dialects", "expiry_s"]),
     ("security", &["open", "handshakes_per_second", "handshake_burst"]),

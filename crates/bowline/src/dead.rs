@@ -22,9 +22,9 @@ pub(crate) async fn run(args: DeadArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn list(args: &ListDeadArgs) -> anyhow::Result<ExitCode> {
-    let mut server = Client::connect(&args.server.data).await?;
+    let mut server = Client::connect(&args.question.server.data).await?;
     let letters = letters(&mut server, args.id.as_deref()).await?;
-    if args.json {
+    if args.question.json {
         println!("{}", serde_json::to_string_pretty(&letters)?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -61,8 +61,8 @@ async fn letters(server: &mut Client, device: Option<&str>) -> anyhow::Result<Ve
 
 async fn show(args: &ShowDeadArgs) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/dead/{}", args.number);
-    let letter: DeadLetter = Client::connect(&args.server.data).await?.get(&path).await?;
-    if args.json {
+    let letter: DeadLetter = Client::connect(&args.question.server.data).await?.get(&path).await?;
+    if args.question.json {
         println!("{}", serde_json::to_string_pretty(&letter)?);
         return Ok(ExitCode::SUCCESS);
     }

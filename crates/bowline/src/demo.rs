@@ -45,10 +45,10 @@ const QUIET: Duration = Duration::from_millis(300);
 /// sides keep sending numbered messages. At the end a ledger says what became of each.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DemoArgs {
-    /// How long the demo takes, in seconds
+    /// How long the demo takes, in seconds, 5 to 600
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(5..=600))]
     pub(crate) seconds: u16,
-    /// How many devices take part
+    /// How many devices take part, 1 to 50
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=50))]
     pub(crate) devices: u16,
     /// Replay the faults of an earlier run with the same number of seconds and devices
@@ -96,7 +96,7 @@ Both sides keep sending numbered messages while the network cuts links, leaves
 them half-open, stalls and delays them, and the server is restarted once. Then
 it heals, and each message must have arrived exactly once and in order.
 
-A third of the devices speaks the native dialect, the others those of the two
+Every third device speaks the native dialect, the others those of the two
 MicroPython libraries. The demo keeps everything in memory; `bowline serve`
 keeps it on disk, where it outlives kill -9 and power cuts too."
     ));

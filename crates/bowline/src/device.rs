@@ -64,19 +64,20 @@ pub(crate) async fn run(mut args: DeviceArgs) -> anyhow::Result<ExitCode> {
     let work = async {
         tokio::select! {
             result = feed(&client, &args, dialect) => result,
-            () = print(&client) => Ok(()),
+            () = print(&client) => Ok(true),
         }
     };
     let (result, lost) = tokio::select! {
         result = work => (result, !client.close(Duration::ZERO).await),
-        _ = tokio::signal::ctrl_c() => (Ok(()), !client.close(DRAIN).await),
+        _ = tokio::signal::ctrl_c() => (Ok(true), !client.close(DRAIN).await),
     };
-    result?;
+    let all_taken = result?;
     if lost {
         eprintln!("ended before everything was acknowledged");
-        return Ok(ExitCode::FAILURE);
+    } else if client.connects() == 0 && !fail_fast {
+        eprintln!("ended without a link");
     }
-    Ok(if client.connects() == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if lost || !all_taken || client.connects() == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The line itself, or the first one of the file.
@@ -90,9 +91,11 @@ fn read_key(key: &str) -> anyhow::Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-/// Sends the lines of standard input; at its end, waits for acknowledgements and answers.
-async fn feed(client: &Client, args: &DeviceArgs, dialect: Dialect) -> anyhow::Result<()> {
+/// Sends the lines of standard input; at its end, waits for acknowledgements and answers. Whether all
+/// lines could be sent, and had the receipt that was asked for.
+async fn feed(client: &Client, args: &DeviceArgs, dialect: Dialect) -> anyhow::Result<bool> {
     let mut lines = input();
+    let mut all_taken = true;
     while let Some(line) = lines.recv().await {
         let line = line.context("standard input: expected lines of UTF-8 text")?;
         let payload = if args.raw { line } else { talk::as_payload(line, Some(dialect)) };
@@ -101,12 +104,24 @@ async fn feed(client: &Client, args: &DeviceArgs, dialect: Dialect) -> anyhow::R
         if !args.best_effort {
             // One after the other: standard input is read as fast as messages are acknowledged.
             match args.how.of(client.send(message)).await {
-                Err(SendError::Message(error)) => eprintln!("not sent: {error}"),
-                Err(error @ (SendError::Dropped(_) | SendError::NoReceipt(_))) => eprintln!("{error}"),
+                Err(SendError::Message(error)) => {
+                    eprintln!("not sent: {error}");
+                    all_taken = false;
+                }
+                Err(error @ SendError::NoReceipt(_)) => {
+                    eprintln!("{error}");
+                    all_taken = false;
+                }
+                // As the user's policy has it.
+                Err(error @ SendError::Dropped(_)) => eprintln!("{error}"),
+                // The client has given up, and has said why.
+                Err(SendError::Closed) => return Ok(false),
                 other => other?,
             }
         } else {
-            client.connected().await?;
+            if client.connected().await == Err(SendError::Closed) {
+                return Ok(false);
+            }
             if let Err(error) = client.send_best_effort(message).await {
                 eprintln!("not sent: {error}");
             }
@@ -117,7 +132,7 @@ async fn feed(client: &Client, args: &DeviceArgs, dialect: Dialect) -> anyhow::R
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tokio::time::sleep(Duration::from_millis(args.linger_ms)).await;
-    Ok(())
+    Ok(all_taken)
 }
 
 /// The lines of standard input. Read by a thread: a terminal cannot be read without blocking.

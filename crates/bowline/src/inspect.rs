@@ -3,15 +3,15 @@
 use std::borrow::Cow;
 use std::process::ExitCode;
 
-use crate::cli::{DevicesArgs, ForgetDeviceArgs, ShowDeviceArgs};
+use crate::cli::{ForgetDeviceArgs, Question, ShowDeviceArgs};
 use crate::confirm::confirm;
 use crate::control::{Client, Device, DeviceDetail, Forgotten, KeyState, escape};
 use crate::talk::shown;
 use crate::units::{count, moment, span};
 
-pub(crate) async fn devices(args: DevicesArgs) -> anyhow::Result<ExitCode> {
-    let devices: Vec<Device> = Client::connect(&args.server.data).await?.get("/v1/devices").await?;
-    if args.json {
+pub(crate) async fn devices(question: Question) -> anyhow::Result<ExitCode> {
+    let devices: Vec<Device> = Client::connect(&question.server.data).await?.get("/v1/devices").await?;
+    if question.json {
         println!("{}", serde_json::to_string_pretty(&devices)?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -52,8 +52,8 @@ fn link(device: &Device) -> Cow<'static, str> {
 
 pub(crate) async fn show(args: ShowDeviceArgs) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/devices/{}", escape(&args.id));
-    let detail: DeviceDetail = Client::connect(&args.server.data).await?.get(&path).await?;
-    if args.json {
+    let detail: DeviceDetail = Client::connect(&args.question.server.data).await?.get(&path).await?;
+    if args.question.json {
         println!("{}", serde_json::to_string_pretty(&detail)?);
     } else {
         print!("{}", page(&detail));
@@ -133,11 +133,11 @@ fn outages(detail: &DeviceDetail) -> String {
 }
 
 fn session(detail: &DeviceDetail) -> String {
-    let anew = match detail.device.total("epochs") {
+    let begun = match detail.device.total("epochs") {
         0 => String::new(),
-        times => format!(", begun anew {}", count(times, "time")),
+        times => format!(", begun {}", count(times, "time")),
     };
-    format!("epoch {}{anew}", detail.epoch)
+    format!("epoch {}{begun}", detail.epoch)
 }
 
 fn key(keys: &KeyState) -> String {
@@ -176,7 +176,7 @@ fn table(detail: &DeviceDetail) -> String {
         ("refused, no room", total("refused"), none()),
         ("acknowledged", none(), total("acked")),
         ("processed by the app", total("processed"), total("peer_processed")),
-        ("dropped by policy (gaps)", total("gaps"), total("dropped")),
+        ("dropped unsent (gaps)", total("gaps"), total("dropped")),
         ("best effort", total("received_best_effort"), total("sent_best_effort")),
         (
             "waiting now",

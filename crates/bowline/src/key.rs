@@ -13,10 +13,11 @@ use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use serde_json::json;
 
-use crate::cli::{KeyArgs, KeyCommand, ListKeysArgs, NewKeyArgs, RemoveKeyArgs, RevokeKeyArgs};
+use crate::cli::{KeyArgs, KeyCommand, KeyFolder, NewKeyArgs, RemoveKeyArgs, RevokeKeyArgs};
 use crate::control::{Client, KeysReloaded};
 use crate::near::nearest;
 use crate::talk::shown;
+use crate::units::count;
 
 pub(crate) async fn run(args: KeyArgs) -> anyhow::Result<ExitCode> {
     match args.command {
@@ -24,14 +25,14 @@ pub(crate) async fn run(args: KeyArgs) -> anyhow::Result<ExitCode> {
         KeyCommand::Rotate(args) => make(args, Keys::rotate).await?,
         KeyCommand::Revoke(args) => revoke(args).await?,
         KeyCommand::Remove(args) => remove(args).await?,
-        KeyCommand::List(args) => list(&args)?,
+        KeyCommand::List(folder) => list(&folder)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// `new` and `rotate`.
 async fn make(args: NewKeyArgs, how: fn(&Keys, &str, Date) -> Result<Issued, KeysError>) -> anyhow::Result<()> {
-    let data = &args.folder.data;
+    let data = &args.keys.data;
     let keys = Keys::open(data)?;
     // First of all, so that no key is made that goes nowhere.
     let out = args.out.as_deref().map(Out::create).transpose()?;
@@ -40,7 +41,7 @@ async fn make(args: NewKeyArgs, how: fn(&Keys, &str, Date) -> Result<Issued, Key
     let line = issued.line();
     let saved = out.map(|out| out.save(&line)).transpose()?;
     let told = tell(data).await;
-    if args.json {
+    if args.keys.json {
         let mut answer = json!({
             "id": issued.id, "key_id": issued.key_id.get(), "created": today.to_string(), "server": told.name(),
         });
@@ -83,12 +84,12 @@ fn explain(issued: &Issued, keys: &Keys, data: &Path, saved: Option<&Path>) {
 }
 
 async fn revoke(args: RevokeKeyArgs) -> anyhow::Result<()> {
-    let keys = Keys::open(&args.folder.data)?;
+    let keys = Keys::open(&args.keys.data)?;
     let which = args.key_id.and_then(KeyId::new);
     let revoked = keys.revoke(&args.id, which).map_err(|error| advise(error, &keys))?;
-    let told = tell(&args.folder.data).await;
+    let told = tell(&args.keys.data).await;
     let numbers: Vec<_> = revoked.iter().map(|key_id| key_id.get()).collect();
-    if args.json {
+    if args.keys.json {
         println!("{:#}", json!({ "id": args.id, "revoked": numbers, "server": told.name() }));
     } else {
         let numbers = numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
@@ -104,10 +105,10 @@ async fn revoke(args: RevokeKeyArgs) -> anyhow::Result<()> {
 }
 
 async fn remove(args: RemoveKeyArgs) -> anyhow::Result<()> {
-    let keys = Keys::open(&args.folder.data)?;
+    let keys = Keys::open(&args.keys.data)?;
     keys.remove(&args.id).map_err(|error| advise(error, &keys))?;
-    let told = tell(&args.folder.data).await;
-    if args.json {
+    let told = tell(&args.keys.data).await;
+    if args.keys.json {
         println!("{:#}", json!({ "id": args.id, "removed": true, "server": told.name() }));
     } else {
         println!("Removed {:?}.", args.id);
@@ -116,9 +117,9 @@ async fn remove(args: RemoveKeyArgs) -> anyhow::Result<()> {
     told.report("links made with its keys have ended")
 }
 
-fn list(args: &ListKeysArgs) -> anyhow::Result<()> {
-    let devices = Keys::open(&args.folder.data)?.list();
-    if args.json {
+fn list(folder: &KeyFolder) -> anyhow::Result<()> {
+    let devices = Keys::open(&folder.data)?.list();
+    if folder.json {
         let key = |key: &bowline_server::KeyInfo| json!({ "key_id": key.key_id.get(), "created": key.created.to_string(), "state": state(key.state) });
         let device =
             |device: &DeviceKeys| json!({ "id": device.id, "keys": device.keys.iter().map(key).collect::<Vec<_>>() });
@@ -126,7 +127,7 @@ fn list(args: &ListKeysArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     if devices.is_empty() {
-        println!("No device has a key in {}. `bowline key new ID` makes one.", args.folder.data.display());
+        println!("No device has a key in {}. `bowline key new ID` makes one.", folder.data.display());
         return Ok(());
     }
     let width = devices.iter().map(|device| device.id.chars().count()).max().unwrap_or(0).max(6);
@@ -192,7 +193,7 @@ impl Told {
     fn report(self, effect: &str) -> anyhow::Result<()> {
         match self {
             Told::Server(KeysReloaded { ids }) => {
-                eprintln!("The running server knows ({ids} ids with keys): {effect}.");
+                eprintln!("The running server knows ({} with keys): {effect}.", count(ids as u64, "id"));
                 Ok(())
             }
             Told::NoServer => {

@@ -14,6 +14,7 @@ mod inspect;
 mod key;
 mod logging;
 mod near;
+mod record;
 mod serve;
 mod talk;
 mod units;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Tail(args) => runtime().and_then(|runtime| runtime.block_on(talk::tail(args))),
         Command::Devices(args) => runtime().and_then(|runtime| runtime.block_on(inspect::devices(args))),
         Command::Dead(args) => runtime().and_then(|runtime| runtime.block_on(dead::run(args))),
+        Command::Record(args) => record::run(args),
         Command::Key(args) => runtime().and_then(|runtime| runtime.block_on(key::run(args))),
         Command::Demo(args) => runtime().and_then(|runtime| runtime.block_on(demo::run(args))),
     };

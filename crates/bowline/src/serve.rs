@@ -16,19 +16,21 @@ use crate::app::Printer;
 use crate::cli::ServeArgs;
 use crate::config::{App, Config, DialectName, Durability};
 use crate::hub::Hub;
+use crate::units::count;
 use crate::{app, control, logging};
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
+    logging::start(&args.log, args.log_format)?;
     if args.check {
-        config.builder().check()?;
+        let opened = app::Opened::unopened(&config)?;
+        app::register(&config, config.builder(), &Printer::start(), &opened).check()?;
         let keys = Keys::open(&config.data)?;
         config.check_keys(&keys)?;
         let addresses: Vec<_> = config.addresses().collect();
         println!("The configuration is right: {}\n{}", describe(&config, &addresses), openness(&config, &keys));
         return Ok(ExitCode::SUCCESS);
     }
-    logging::start(&args.log, args.log_format)?;
     tokio::runtime::Runtime::new()?.block_on(serve(config))
 }
 
@@ -41,15 +43,15 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let hub = Hub::new();
     let server = {
-        let (app, hub, printer) = (config.app, hub.clone(), Printer::start());
-        let builder = config.builder().keys(keys.clone()).on_device(move |device| {
-            tokio::spawn(app::run(app, device, hub.clone(), printer.clone()));
-        });
+        let hub = hub.clone();
         let opening = {
             let config = config.clone();
-            tokio::task::spawn_blocking(move || config.open_store()).await?
+            tokio::task::spawn_blocking(move || anyhow::Ok((config.open_store()?, app::Opened::open(&config)?))).await?
         };
-        let store = opening.context("the server did not start")?;
+        let (store, opened) = opening.context("the server did not start")?;
+        let builder = app::register(&config, config.builder(), &Printer::start(), &opened)
+            .keys(keys.clone())
+            .observer(move |device, event| app::tells(&hub, device, event));
         let builder = match store {
             Some(store) => builder.store(store),
             None => builder,
@@ -79,9 +81,12 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     match config.store.durability {
         _ if left == 0 => {}
         Durability::Memory => {
-            tracing::warn!("{left} queued messages are lost with this process: store.durability is \"memory\"")
+            tracing::warn!(
+                "lost with this process, as store.durability is \"memory\": {}",
+                count(left as u64, "queued message")
+            )
         }
-        _ => tracing::info!("{left} queued messages wait in {}", config.data.display()),
+        _ => tracing::info!("{} left in {}", count(left as u64, "queued message"), config.data.display()),
     }
     tracing::info!("stopped");
     drop(lock);
@@ -109,8 +114,8 @@ fn explain(error: StartError) -> anyhow::Error {
     let advice = match &error {
         StartError::Listen { error, .. } => match error.kind() {
             io::ErrorKind::AddrInUse => {
-                "another server has that port, perhaps the Python server or another `bowline serve`: \
-                 stop it, or choose another port with --listen"
+                "another server has that port, perhaps the Python server or another `bowline serve`, or two of the \
+                 configured addresses share it: stop that one, or choose another port with --listen"
             }
             io::ErrorKind::PermissionDenied => "ports below 1024 are for root: choose a higher one with --listen",
             io::ErrorKind::AddrNotAvailable => {
@@ -179,7 +184,13 @@ fn openness(config: &Config, keys: &Keys) -> String {
 
 /// What the server is, in a line.
 fn describe(config: &Config, addresses: &[SocketAddr]) -> String {
-    let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    // In the order of `Config::addresses`.
+    let (open, secured) = addresses.split_at(addresses.len().saturating_sub(config.listen_secured.len()));
+    let list = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let secured = match secured {
+        [] => String::new(),
+        secured => format!("{} for devices with keys", list(secured)),
+    };
     let app = match config.app {
         App::Echo => "echoes what it gets",
         App::Print => "prints what it gets",
@@ -189,11 +200,12 @@ fn describe(config: &Config, addresses: &[SocketAddr]) -> String {
         (false, 0) => format!("devices {:?}", config.devices.allow),
         (false, count) => format!("{count} expected devices and {:?}", config.devices.allow),
     };
-    format!(
-        "listening on {addresses} for {who}, timeout {} ms, {app}; data in {}",
-        config.link.timeout_ms,
-        config.data.display()
-    )
+    let all = match open {
+        [] => secured,
+        open if secured.is_empty() => format!("{} for {who}", list(open)),
+        open => format!("{} for {who}, on {secured}", list(open)),
+    };
+    format!("listening on {all}, timeout {} ms, {app}; data in {}", config.link.timeout_ms, config.data.display())
 }
 
 /// The ways in which the process is asked to stop.

@@ -17,7 +17,7 @@ mod topic;
 mod wire;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use bowline_server::{App, Port};
 
@@ -27,10 +27,10 @@ pub use self::instance::MqttInstance;
 pub use self::settings::{BoardDown, Broker, Connection, Credentials, Qos, Settings, SettingsError, Tls, Version};
 pub use self::shared::MqttStats;
 
-/// Publishes and subscribes for boards. Its ident is 1 by custom of the boards in the field.
+/// Publishes and subscribes for boards. Cheap to clone. Its ident is 1 by custom of the boards in the field.
+#[derive(Clone)]
 pub struct Mqtt {
     shared: Arc<Shared>,
-    next: AtomicU64,
 }
 
 impl Mqtt {
@@ -42,7 +42,7 @@ impl Mqtt {
     pub fn new(settings: Settings) -> Result<Self, SettingsError> {
         settings.check()?;
         let tls = settings.broker.tls.then(|| tls::configuration(&settings.tls)).transpose()?;
-        Ok(Mqtt { shared: Arc::new(Shared::new(settings, tls)), next: AtomicU64::new(0) })
+        Ok(Mqtt { shared: Arc::new(Shared::new(settings, tls)) })
     }
 
     /// What was counted so far.
@@ -58,7 +58,7 @@ impl App for Mqtt {
     /// # Panics
     /// Outside of a tokio runtime.
     fn instance(&self, port: Port) -> MqttInstance {
-        MqttInstance::new(&self.shared, self.next.fetch_add(1, Ordering::Relaxed), port)
+        MqttInstance::new(&self.shared, self.shared.next.fetch_add(1, Ordering::Relaxed), port)
     }
 }
 

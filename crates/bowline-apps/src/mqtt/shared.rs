@@ -21,6 +21,8 @@ pub(super) struct Shared {
     /// The tasks of connections, by client id. A task removes itself, under the lock, when it has nothing
     /// to do and nothing in its queue.
     pub(super) hubs: Mutex<HashMap<String, UnboundedSender<Command>>>,
+    /// The next member's number.
+    pub(super) next: AtomicU64,
     complaints: Mutex<HashMap<Kind, Said>>,
 }
 
@@ -94,7 +96,14 @@ impl Counters {
 
 impl Shared {
     pub(super) fn new(settings: Settings, tls: Option<TlsConfiguration>) -> Self {
-        Shared { settings, tls, counters: Counters::default(), hubs: Mutex::default(), complaints: Mutex::default() }
+        Shared {
+            settings,
+            tls,
+            counters: Counters::default(),
+            hubs: Mutex::default(),
+            next: AtomicU64::new(0),
+            complaints: Mutex::default(),
+        }
     }
 
     /// The tasks of connections. A panic while it was held cannot have left it half changed.

@@ -1,3 +1,4 @@
-//! The apps on a real server, with real clients. Tests named `rNN_…` are the scenarios of `docs/scenarios.md`.
+//! The built-in apps from outside. Tests named `rNN_…` are the scenarios of `docs/scenarios.md`.
 
 mod mqtt;
+mod record;

@@ -223,6 +223,7 @@ async fn a_server_restored_from_an_old_copy_reports_the_quarantine_too() {
     world.server_folder = copy;
     world.server_starts().await;
     eventually(|| world.client().ledger().totals.quarantined > 0).await;
+    eventually(|| world.device().ledger().totals.quarantined > 0).await;
     assert_eq!((world.device().connects(), takes(&world.device(), 1).await), (0, numbers(1..2)));
 }
 

@@ -43,6 +43,23 @@ async fn holes_survive_a_crash_of_the_sender() {
 }
 
 #[tokio::test]
+async fn a_gap_wider_than_the_receivers_inbox_leaves_room_for_what_follows() {
+    let mut world = World::waits().await;
+    world.server_starts().await;
+    world.client_starts().await;
+    soon(world.client().send("first")).await.unwrap();
+    world.net.target(None);
+    eventually(|| !world.client().status().is_up()).await;
+    let values = 2 * bowline_client::Limits::default().inbox as u64;
+    for value in 1..=values {
+        queues(&world, &value.to_string(), Policy::KeepLatest).await;
+    }
+    world.net.target(Some(world.server().addresses()[0]));
+    assert_eq!(hears(&world).await, ("first".into(), 0));
+    assert_eq!(hears(&world).await, (values.to_string(), values - 1));
+}
+
+#[tokio::test]
 async fn a_hole_at_the_end_of_an_outbox_survives_too_and_its_number_is_not_used_again() {
     let mut world = World::runs().await;
     soon(world.client().send("first")).await.unwrap();

@@ -26,6 +26,29 @@ async fn r19_pipelined_messages_arrive_once_and_in_order_both_ways() {
 }
 
 #[tokio::test]
+async fn a_message_may_live_for_ever() {
+    let world = World::runs().await;
+    soon(world.client().send("1").expires_in(Duration::MAX)).await.unwrap();
+    assert_eq!(takes(&world.device(), 1).await, ["1"]);
+}
+
+#[tokio::test]
+async fn best_effort_costs_the_store_nothing() {
+    let world = World::runs().await;
+    world.connected().await;
+    let device = world.device();
+    soon(device.send("first")).await.unwrap();
+    let transactions = || world.server().store().unwrap().stats().transactions;
+    let before = transactions();
+    for _ in 0..100 {
+        soon(device.send_best_effort("now")).await.unwrap();
+    }
+    // The ledger is stored now and then.
+    let more = transactions() - before;
+    assert!(more < 20, "{more} transactions");
+}
+
+#[tokio::test]
 async fn cut_links_resume_with_neither_loss_nor_repetition() {
     let world = World::runs().await;
     let device = world.device();

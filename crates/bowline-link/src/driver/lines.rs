@@ -12,6 +12,7 @@ use super::wire::{WRITE_HIGH, Wire};
 use super::{Speak, Step};
 use crate::endpoint::State;
 use crate::inbox::Accepted;
+use crate::message::Origin;
 use crate::{Dialect, DownReason, Endpoint, Message};
 
 /// Messages that may wait to be stored before no more are read: the engine refuses more than 16, and
@@ -191,7 +192,7 @@ impl Speaker {
         match received {
             Received::Keepalive | Received::Handled => {}
             Received::Message(Incoming { ticket, qos, header, payload }) => {
-                let origin = crate::message::Origin { epoch: state.lines.epoch().into(), ..Default::default() };
+                let origin = Origin::now(state.lines.epoch().into());
                 let message = Message::from_line(header, payload, qos).with_origin(origin);
                 let size = message.size() as u64;
                 let lasting = qos || !self.link.dialect().acknowledges();

@@ -1,7 +1,7 @@
 //! A link on N: between the native engine, the seal and the queues.
 
 use bowline_proto::native::wire::{Best, Data, Frame, record};
-use bowline_proto::native::{CloseReason, Config, Item, Link, Output, Received, Room, Transport as Carrier};
+use bowline_proto::native::{CloseReason, Config, Item, Link, Output, Received, Transport as Carrier};
 use bowline_proto::time::Instant;
 use bowline_proto::{Side, native};
 use bowline_secure::{TICKET_BODY, Ticket, Transport};
@@ -11,6 +11,7 @@ use super::pause::{Pause, Rate};
 use super::wire::{WRITE_HIGH, Wire};
 use super::{Speak, Step};
 use crate::endpoint::State;
+use crate::message::Origin;
 use crate::{Dialect, DownReason, DropReason, Endpoint, Message, MessageError, SendError, outbox};
 
 /// More than any frame takes that carries no payload.
@@ -58,7 +59,6 @@ pub(super) struct Speaker {
     record: Option<usize>,
     /// The seq of the message the engine knows and may not have sent for want of credit.
     described: Option<u64>,
-    room: Room,
     rate: Rate,
     /// The engine was told to wait until the output is written.
     held: bool,
@@ -82,7 +82,6 @@ impl Speaker {
             seal: native.seal,
             record: None,
             described: None,
-            room,
             rate: Rate::new(limits.messages_per_second),
             held: false,
         }
@@ -167,11 +166,8 @@ impl Speak for Speaker {
     }
 
     fn drain(&mut self, endpoint: &Endpoint, wire: &mut Wire, state: &mut State, now: Instant) -> Step<Instant> {
-        let room = state.inbox.room(self.link.max_body().into());
-        if room != self.room {
-            self.room = room;
-            self.link.handle_room(now, room);
-        }
+        // Each time: gaps have used up some of what the engine was told last.
+        self.link.handle_room(now, state.inbox.room(self.link.max_body().into()));
         self.gives_ticket(wire);
         if let Some(seq) = self.described.take_if(|seq| *seq > state.native.sent()) {
             // A policy may have dropped it while it waited for credit.
@@ -251,7 +247,7 @@ impl Speaker {
             match received {
                 Received::Message { ticket, channel, payload } => {
                     self.rate.count();
-                    let origin = crate::message::Origin { epoch: ticket.epoch(), ..Default::default() };
+                    let origin = Origin::now(ticket.epoch());
                     let message = Message::from_frame(channel, payload, true).with_origin(origin);
                     state.totals.received += 1;
                     state.totals.received_bytes += message.size() as u64;
@@ -261,7 +257,7 @@ impl Speaker {
                 }
                 Received::BestEffort { channel, payload } => {
                     self.rate.count();
-                    let origin = crate::message::Origin { epoch: state.native.epoch(), ..Default::default() };
+                    let origin = Origin::now(state.native.epoch());
                     let message = Message::from_frame(channel, payload, false).with_origin(origin);
                     if state.inbox.accept_best_effort(message) {
                         state.totals.received_best_effort += 1;

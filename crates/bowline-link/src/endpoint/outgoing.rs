@@ -37,7 +37,9 @@ impl Endpoint {
             }
             let upgraded = state.dialect != Some(Dialect::Native) && state.lines.wants_qos();
             let ticket = state.outbox.push_best_effort(message, upgraded)?;
-            state.journal.touch();
+            if upgraded {
+                state.journal.touch();
+            }
             ticket
         };
         self.flush(&mut state);
@@ -113,6 +115,12 @@ impl Endpoint {
     }
 
     pub(crate) fn abandon(&self, ticket: Ticket) {
-        self.lock().outbox.abandon(ticket);
+        let mut state = self.lock();
+        if state.outbox.abandon(ticket) {
+            state.journal.touch();
+            self.flush(&mut state);
+            state.kick();
+            self.notify_room();
+        }
     }
 }

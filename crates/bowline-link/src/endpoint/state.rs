@@ -87,6 +87,9 @@ impl State {
         let has_epoch = self.native.epoch() != 0;
 
         let processed = stored.inbox_cursor.0;
+        // Where messages are all that was new, they were stored without the session.
+        let base = self.bases.rx;
+        self.native.handle_inbox(stored.inbox_last.0.saturating_sub(base), processed.saturating_sub(base));
         // A gap behind the last message is not in the queue: the next message tells of it.
         self.inbox.start_behind(stored.inbox_last.0.max(self.bases.rx), processed);
         let (epoch, base) = (self.native.epoch(), self.bases.rx);
@@ -94,7 +97,7 @@ impl State {
             let seq = message.seq.0;
             let of_epoch = has_epoch && message.epoch == epoch && seq > base;
             let ticket = of_epoch.then(|| native::Ticket::stored(epoch, seq - base));
-            let origin = crate::message::Origin { seq, epoch: message.epoch, gap: 0 };
+            let origin = crate::message::Origin { seq, epoch: message.epoch, gap: 0, received_at: message.received_at };
             let message = Message::from_store(&message.header, &message.payload, message.qos);
             self.inbox.restore(message.with_origin(origin), ticket);
         }

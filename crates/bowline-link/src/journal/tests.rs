@@ -39,3 +39,28 @@ async fn a_stored_message_is_remembered_before_its_link_has_acknowledged_it() {
     let restored = Endpoint::stored(Side::Server, Limits::default(), "boat-7", Storage::new(store()), stored);
     assert_eq!(comes(&mut restored.lock().lines, LINE), None, "the resend is known");
 }
+
+#[tokio::test]
+async fn what_finds_the_stores_queue_full_is_stored_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = bowline_store::Limits { queue: 1, ..bowline_store::Limits::default() };
+    let store = Store::open(folder.path(), Durability::Fsync, limits).unwrap();
+    let endpoint = Endpoint::stored(Side::Server, Limits::default(), "boat-7", Storage::new(store), None);
+    endpoint.stored_all().await;
+    let store = endpoint.0.storage.as_ref().unwrap().store();
+    // The writer is held, and one more waits.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let seen = || bowline_store::Change::device("other", true, bowline_store::Millis(1));
+    let (began, begins) = tokio::sync::oneshot::channel();
+    let hold = move |_| {
+        began.send(()).unwrap();
+        held.recv().unwrap_err();
+    };
+    store.commit_with(seen(), hold).unwrap();
+    begins.await.unwrap();
+    store.commit_with(seen(), drop).unwrap();
+    endpoint.bury(&Message::new("no use"), "nobody wants it");
+    drop(release);
+    endpoint.stored_all().await;
+    assert_eq!(store.dead_letters(Some("boat-7")).unwrap().len(), 1);
+}

@@ -54,12 +54,15 @@ impl Outbox {
         !matches!(self.place(ticket), Some(Place::Qos(at)) if at >= self.numbered)
     }
 
-    /// The caller is gone. A message that has no seq yet goes with it, any other stays.
-    pub(crate) fn abandon(&mut self, ticket: Ticket) {
+    /// The caller is gone. A message that has no seq yet goes with it, any other stays. Says whether one has
+    /// gone: those that waited behind it may have a seq now.
+    pub(crate) fn abandon(&mut self, ticket: Ticket) -> bool {
         self.failed.retain(|(failed, _)| *failed != ticket);
         match self.place(ticket) {
             Some(Place::Qos(at)) if at >= self.numbered => {
                 self.entries.remove(at);
+                self.admit();
+                return true;
             }
             Some(_) => {
                 if let Some(entry) = self.find(ticket) {
@@ -70,6 +73,7 @@ impl Outbox {
             }
             None => {}
         }
+        false
     }
 
     pub(super) fn place(&self, ticket: Ticket) -> Option<Place> {

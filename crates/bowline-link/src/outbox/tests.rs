@@ -31,6 +31,17 @@ fn a_best_effort_message_is_done_when_its_own_bytes_are_written() {
 }
 
 #[test]
+fn what_waits_behind_a_message_that_is_given_up_takes_its_place() {
+    let mut outbox = Outbox::new(8, 10, 8);
+    let [held, large, small] = ["12345678", "too large for now", "9"].map(|text| push(&mut outbox, text));
+    assert!(outbox.is_accepted(held) && !outbox.is_accepted(small));
+    assert!(outbox.abandon(large));
+    outbox.handle_stored(outbox.last());
+    assert!(outbox.is_accepted(small));
+    assert!(!outbox.abandon(small), "it stays");
+}
+
+#[test]
 fn what_waits_for_room_leaves_with_its_caller_and_what_is_accepted_stays() {
     let mut outbox = outbox();
     let tickets = ["1", "2", "3", "4"].map(|text| push(&mut outbox, text));

@@ -20,6 +20,8 @@ pub enum Conflict {
     EpochBack,
     /// Something has happened in what one end takes for a new epoch.
     NotNew,
+    /// The peer has found one of these.
+    FoundByPeer,
 }
 
 impl core::fmt::Display for Conflict {
@@ -31,6 +33,7 @@ impl core::fmt::Display for Conflict {
             Conflict::PeerLostSent => "the peer knows nothing of messages that came from it",
             Conflict::EpochBack => "the device's epoch lies behind the server's",
             Conflict::NotNew => "one end takes an epoch for new in which something has happened",
+            Conflict::FoundByPeer => "the peer says that the two ends contradict each other, and knows how",
         })
     }
 }

@@ -128,6 +128,9 @@ pub enum CloseReason {
     Peer(u8),
 }
 
+/// The code of [`CloseReason::Quarantined`] (§16.2).
+pub(super) const QUARANTINED: u8 = 5;
+
 impl CloseReason {
     /// The code and text that tell the peer (§16.2); `None` if there is nothing to tell, or no way.
     pub(super) const fn told(self) -> Option<(u8, &'static str)> {
@@ -136,7 +139,7 @@ impl CloseReason {
             CloseReason::Protocol => (2, "protocol error"),
             CloseReason::Replaced => (3, "another link has the session"),
             CloseReason::Credit => (4, "credit exceeded"),
-            CloseReason::Quarantined(_) => (5, "the two ends contradict each other"),
+            CloseReason::Quarantined(_) => (QUARANTINED, "the two ends contradict each other"),
             CloseReason::Storage => (6, "storing failed"),
             CloseReason::Changed => (10, "try again"),
             CloseReason::Version => (7, "version"),

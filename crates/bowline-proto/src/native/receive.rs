@@ -1,7 +1,7 @@
 //! What bodies say.
 
 use super::Conflict;
-use super::link::{CloseReason, Link, Offer, Phase};
+use super::link::{CloseReason, Link, Offer, Phase, QUARANTINED};
 use super::session::{Session, Ticket};
 use super::timer::Timer;
 use super::tx::Impossible;
@@ -114,6 +114,11 @@ impl Link {
                 session.counters.quarantined += 1;
                 self.phase = Phase::Closed(CloseReason::Peer(close.code));
                 return Received::Quarantined(Conflict::EpochBack);
+            }
+            (_, Frame::Close(close)) if close.code == QUARANTINED => {
+                session.counters.quarantined += 1;
+                self.phase = Phase::Closed(CloseReason::Peer(close.code));
+                return Received::Quarantined(Conflict::FoundByPeer);
             }
             (_, Frame::Close(close)) => {
                 self.phase = Phase::Closed(CloseReason::Peer(close.code));

@@ -10,6 +10,15 @@ pub const SAVED_LEN: usize = 56;
 
 const MAGIC: [u8; 4] = *b"BWS\x01";
 
+/// What a saved session says of the messages sent, see [`Session::save_sent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SavedSent {
+    epoch: u64,
+    acked: u64,
+    last: u64,
+    processed: u64,
+}
+
 impl Session {
     /// What the store must keep, at the latest at the points of §14.2; for received messages see
     /// [`Session::save_with`].
@@ -31,8 +40,35 @@ impl Session {
     /// After the commit both are told, the outbox's end by [`Session::handle_outbox`].
     #[must_use]
     pub fn save_both(&self, received: Option<Ticket>, last: u64) -> [u8; SAVED_LEN] {
-        let durable = received.filter(|ticket| self.knows(*ticket)).map_or(0, Ticket::seq);
-        self.save_as(self.tx.last.max(last), self.rx.durable.max(durable))
+        self.save_as(self.tx.last.max(last), self.durable_with(received))
+    }
+
+    /// What [`Session::save_both`] says beside what the inbox says as well ([`Session::handle_inbox`]): as
+    /// long as this is the same, messages received can be stored without a new saved session.
+    #[must_use]
+    pub fn save_sent(&self, last: u64) -> SavedSent {
+        SavedSent {
+            epoch: self.epoch,
+            acked: self.tx.acked,
+            last: self.tx.last.max(last),
+            processed: self.tx.processed,
+        }
+    }
+
+    /// Received and durable, or durable when messages up to `received` are.
+    #[must_use]
+    pub fn durable_with(&self, received: Option<Ticket>) -> u64 {
+        self.rx.durable.max(received.filter(|ticket| self.knows(*ticket)).map_or(0, Ticket::seq))
+    }
+
+    /// The inbox has the epoch's messages up to seq `durable` stored, and those up to `processed` were
+    /// handled, which the saved session may not know. To be said behind [`Session::restore`].
+    pub fn handle_inbox(&mut self, durable: u64, processed: u64) {
+        if self.epoch != 0 {
+            self.rx.durable = self.rx.durable.max(durable);
+            self.rx.received = self.rx.received.max(durable);
+            self.rx.processed = self.rx.processed.max(processed.min(self.rx.durable));
+        }
     }
 
     fn knows(&self, ticket: Ticket) -> bool {

@@ -1,9 +1,9 @@
 //! Integration tests of the native engine against itself.
 
+#[path = "../common/mod.rs"]
+mod common;
+mod conn;
 mod node;
-mod pipe;
 mod random;
-#[path = "../proto/rng.rs"]
-mod rng;
 mod store;
 mod world;

@@ -7,7 +7,7 @@ use bowline_proto::native::wire::{Best, Channel, Data, Frame, record};
 use bowline_proto::native::{CloseReason, Config, Item, Link, Output, Received, Room, Session, Ticket};
 use bowline_proto::time::Instant;
 
-use crate::rng::Rng;
+use crate::common::rng::Rng;
 use crate::store::{Arrival, Disk, Op, Store};
 
 /// What a node can hold that its application has not taken.

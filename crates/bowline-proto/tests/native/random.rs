@@ -1,15 +1,14 @@
 //! Random conversations over a bad network, and the checker of what was promised.
-//!
-//! Every failure prints its seed; `BOWLINE_SEED=<seed>` replays it alone and prints what happens,
-//! `BOWLINE_SEEDS=<count>` tries more of them.
 
 use std::collections::HashMap;
 
 use bowline_proto::Side;
 use bowline_proto::native::Transport;
 
+use crate::common::rng::Rng;
+use crate::common::seeds::run_seeds;
+use crate::common::weather::{Conversation, Weather};
 use crate::node::Node;
-use crate::rng::Rng;
 use crate::store::{Arrival, Disk, Keeps};
 use crate::world::{KEEPALIVE, World};
 
@@ -46,44 +45,33 @@ fn a_device_without_memory_begins_new_epochs_over_a_serial_line() {
     seen.at_least("resent duplicates gaps storage_failures best full epochs damaged", SEEDS / 10);
 }
 
+const WEATHER: Weather =
+    Weather { storm: (2_000, 12_000), work: (1, 250), faults: (10, 1_800), patience: KEEPALIVE.scaled(9, 1) };
+
 /// How often rare things have happened, by name. A world in which nothing goes wrong proves nothing.
-struct Counts(HashMap<&'static str, u64>, bool, &'static str);
+struct Counts {
+    name: &'static str,
+    by_name: HashMap<&'static str, u64>,
+    is_replay: bool,
+}
 
 impl Counts {
     fn at_least(&self, names: &str, least: u64) {
-        let Counts(counts, replay, name) = self;
+        let Counts { name, by_name, is_replay } = self;
         for wanted in names.split(' ') {
-            assert!(*replay || counts[wanted] >= least, "{name}: too little of {wanted}: {counts:?}");
+            assert!(*is_replay || by_name[wanted] >= least, "{name}: too little of {wanted}: {by_name:?}");
         }
-        println!("{name}: {counts:?}");
+        println!("{name}: {by_name:?}");
     }
 }
 
-/// Runs the seeds that the environment asks for, and says which one failed.
 fn for_each_seed(name: &'static str, transport: Transport, keeps: Keeps) -> Counts {
-    struct Report<'a>(&'a str, u64);
-    impl Drop for Report<'_> {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                let Report(name, seed) = self;
-                eprintln!("{name}: seed {seed} failed; BOWLINE_SEED={seed} replays it");
-            }
-        }
-    }
-    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let one = number("BOWLINE_SEED");
-    let (from, to) = match one {
-        Some(seed) => (seed, seed + 1),
-        None => (0, number("BOWLINE_SEEDS").unwrap_or(SEEDS)),
-    };
-    let mut counts = HashMap::new();
-    for seed in from..to {
-        let report = Report(name, seed);
-        let world = World::new(transport, keeps, Rng::new(seed), one.is_some());
-        Run { world, serial: 0 }.goes(&mut counts);
-        drop(report);
-    }
-    Counts(counts, one.is_some(), name)
+    let mut by_name = HashMap::new();
+    let seeds = run_seeds(name, SEEDS, |seed, verbose| {
+        let world = World::new(transport, keeps, Rng::new(seed), verbose);
+        Run { world, serial: 0 }.goes(&mut by_name);
+    });
+    Counts { name, by_name, is_replay: seeds.is_none() }
 }
 
 /// One random conversation.
@@ -95,27 +83,7 @@ struct Run {
 
 impl Run {
     fn goes(mut self, counts: &mut HashMap<&'static str, u64>) {
-        let start = self.world.now;
-        let calm = start + self.world.rng.millis(2_000, 12_000);
-        let (mut next_fault, mut next_work) = (start, start);
-        while self.world.now < calm {
-            let next = self.world.next_event().min(next_fault).min(next_work).min(calm);
-            self.world.moves_to(next);
-            if next_work <= next {
-                self.works();
-                next_work = next + self.world.rng.millis(1, 250);
-            }
-            if next_fault <= next {
-                self.fails();
-                next_fault = next + self.world.rng.millis(10, 1_800);
-            }
-        }
-        self.world.calms_down();
-        let end = calm + KEEPALIVE.scaled(9, 1);
-        while self.world.now < end && !self.is_done() {
-            let next = self.world.next_event().min(end);
-            self.world.moves_to(next);
-        }
+        self.goes_through(&WEATHER);
         self.check();
         self.world.device.counts();
         self.world.server.counts();
@@ -142,53 +110,6 @@ impl Run {
         }
         add("damaged", self.world.damaged);
         add("partial", self.world.partial);
-    }
-
-    /// Messages are sent, at either end; now and then one is dropped by its stream's policy.
-    fn works(&mut self) {
-        let side = if self.world.rng.chance(50) { Side::Device } else { Side::Server };
-        let (now, mut rng) = (self.world.now, self.world.rng.clone());
-        let node = self.world.node(side);
-        if node.store.outbox.len() < 12 {
-            for _ in 0..rng.range(0, 5) {
-                self.serial += 1;
-                let longest = if rng.chance(20) { 230 } else { 30 };
-                let padding = "x".repeat(rng.index(longest));
-                let text = format!("{}.{} {padding}", node.lives.len(), self.serial);
-                let late = rng.millis(0, 30);
-                node.store.add(now + late, crate::store::Op::Queue(text));
-            }
-        }
-        if rng.chance(8) {
-            node.drops_one(&mut rng);
-        }
-        if rng.chance(30) {
-            for _ in 0..rng.range(1, 20) {
-                self.serial += 1;
-                node.best_effort.push_back(format!("b{}", self.serial));
-            }
-        }
-        self.world.rng = rng;
-        self.world.turns(side);
-    }
-
-    fn fails(&mut self) {
-        let side = if self.world.rng.chance(50) { Side::Device } else { Side::Server };
-        match self.world.rng.range(0, 11) {
-            0..=2 => self.world.cuts(),
-            3..=5 => self.world.breaks_half_open(),
-            6..=7 => self.world.stalls(),
-            8..=10 => self.world.crashes(side),
-            _ => self.world.storage_fails(side),
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        let idle = |node: &Node| {
-            let store = &node.store;
-            store.outbox.is_empty() && store.waiting.is_empty() && node.session.acked() == node.session.last()
-        };
-        idle(&self.world.device) && idle(&self.world.server)
     }
 
     fn check(&self) {
@@ -253,6 +174,61 @@ impl Run {
             reached = reached.max(at);
         }
         assert_eq!(reached, sent.len(), "lost on the way to the device");
+    }
+}
+
+impl Conversation for Run {
+    type World = World;
+
+    fn world(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    /// Messages are sent, at either end; now and then one is dropped by its stream's policy.
+    fn works(&mut self) {
+        let side = if self.world.rng.chance(50) { Side::Device } else { Side::Server };
+        let (now, mut rng) = (self.world.now, self.world.rng.clone());
+        let node = self.world.node(side);
+        if node.store.outbox.len() < 12 {
+            for _ in 0..rng.range(0, 5) {
+                self.serial += 1;
+                let longest = if rng.chance(20) { 230 } else { 30 };
+                let padding = "x".repeat(rng.index(longest));
+                let text = format!("{}.{} {padding}", node.lives.len(), self.serial);
+                let late = rng.millis(0, 30);
+                node.store.add(now + late, crate::store::Op::Queue(text));
+            }
+        }
+        if rng.chance(8) {
+            node.drops_one(&mut rng);
+        }
+        if rng.chance(30) {
+            for _ in 0..rng.range(1, 20) {
+                self.serial += 1;
+                node.best_effort.push_back(format!("b{}", self.serial));
+            }
+        }
+        self.world.rng = rng;
+        self.world.turns(side);
+    }
+
+    fn fails(&mut self) {
+        let side = if self.world.rng.chance(50) { Side::Device } else { Side::Server };
+        match self.world.rng.range(0, 11) {
+            0..=2 => self.world.cuts(),
+            3..=5 => self.world.breaks_half_open(),
+            6..=7 => self.world.stalls(),
+            8..=10 => self.world.crashes(side),
+            _ => self.world.storage_fails(side),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let idle = |node: &Node| {
+            let store = &node.store;
+            store.outbox.is_empty() && store.waiting.is_empty() && node.session.acked() == node.session.last()
+        };
+        idle(&self.world.device) && idle(&self.world.server)
     }
 }
 

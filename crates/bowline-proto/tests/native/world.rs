@@ -7,9 +7,11 @@ use bowline_proto::native::{Config, Inbox, Transport};
 use bowline_proto::time::{Duration, Instant};
 use bowline_proto::{DeviceId, Side};
 
+use crate::common::NEVER;
+use crate::common::rng::Rng;
+use crate::common::weather;
+use crate::conn::Conn;
 use crate::node::{Node, Turn, as_record};
-use crate::pipe::Conn;
-use crate::rng::Rng;
 use crate::store::{Keeps, Store};
 
 /// The keepalive interval; an outage is noticed after three of them.
@@ -67,44 +69,6 @@ impl World {
 
     pub(crate) fn is_lossy(&self) -> bool {
         self.transport == Transport::Lossy
-    }
-
-    /// When something happens next by itself.
-    pub(crate) fn next_event(&self) -> Instant {
-        let pipes = self.conns.values().flat_map(|conn| [&conn.up, &conn.down]);
-        let pieces = pipes.flat_map(|pipe| pipe.pieces.iter().map(|(at, _)| *at));
-        let repeats = self.conns.values().filter_map(|conn| conn.repeat);
-        let own = [self.device.next(), self.server.next(), self.reconnect_at].into_iter().flatten();
-        own.chain(pieces).chain(repeats).min().unwrap_or(Instant::from_micros(u64::MAX)).max(self.now)
-    }
-
-    /// Moves to `now`, which is not after [`World::next_event`], and lets everything happen that is due.
-    pub(crate) fn moves_to(&mut self, now: Instant) {
-        self.now = now;
-        let conns: Vec<usize> = self.conns.keys().copied().collect();
-        for conn in conns {
-            self.delivers(Side::Server, conn);
-            self.delivers(Side::Device, conn);
-            if self.conns.get(&conn).is_some_and(|state| state.repeat.is_some_and(|at| at <= now)) {
-                if self.conns[&conn].give_up <= now {
-                    // Nobody answers under this number (§13.1).
-                    self.device_is_off(conn);
-                } else {
-                    self.greets(conn);
-                }
-            }
-        }
-        for side in [Side::Device, Side::Server] {
-            self.turns(side);
-        }
-        if self.reconnect_at.is_some_and(|at| at <= now) {
-            self.reconnect_at = None;
-            self.latest += 1;
-            self.say(&format!("device opens connection {}", self.latest));
-            let give_up = now + self.device.config.handshake;
-            self.conns.insert(self.latest, Conn { give_up, ..Conn::default() });
-            self.greets(self.latest);
-        }
     }
 
     pub(crate) fn turns(&mut self, side: Side) {
@@ -188,9 +152,9 @@ impl World {
         };
         let (now, lossy, faulty, rng) = (self.now, self.transport == Transport::Lossy, self.faulty, &mut self.rng);
         let Some(state) = self.conns.get_mut(&conn).filter(|state| !state.half_open) else { return };
-        let pipe = if side == Side::Device { &mut state.up } else { &mut state.down };
+        let way = if side == Side::Device { &mut state.up } else { &mut state.down };
         if !lossy {
-            pipe.put(now, bytes, rng);
+            way.pipe.put(now, bytes, rng);
             return;
         }
         let copies = if faulty && rng.chance(8) { 2 } else { 1 };
@@ -206,17 +170,16 @@ impl World {
             }
             // Within the line's order, or not.
             let slack = if faulty && rng.chance(15) { 80 } else { 0 };
-            pipe.pieces.push_back((now + rng.millis(4, 5 + slack), bytes));
+            way.pipe.pieces.push_back((now + rng.millis(4, 5 + slack), bytes));
         }
     }
 
     fn delivers(&mut self, to: Side, conn: usize) {
         while let Some(state) = self.conns.get_mut(&conn) {
-            let pipe = if to == Side::Server { &mut state.up } else { &mut state.down };
+            let way = if to == Side::Server { &mut state.up } else { &mut state.down };
             let now = self.now;
-            let Some(at) = pipe.pieces.iter().position(|(at, _)| *at <= now) else { return };
-            let (_, bytes) = pipe.pieces.remove(at).expect("a piece");
-            pipe.read.extend_from_slice(&bytes);
+            let Some(bytes) = way.pipe.take(now) else { return };
+            way.read.extend_from_slice(&bytes);
             if self.transport == Transport::Lossy {
                 self.reads_serial(to, conn);
             } else {
@@ -227,15 +190,15 @@ impl World {
 
     fn reads_records(&mut self, to: Side, conn: usize) {
         while let Some(state) = self.conns.get_mut(&conn) {
-            let pipe = if to == Side::Server { &mut state.up } else { &mut state.down };
-            if !pipe.greeted {
+            let way = if to == Side::Server { &mut state.up } else { &mut state.down };
+            if !way.greeted {
                 let len = match to {
-                    Side::Server => Opening::parse(&pipe.read).expect("an opening").map(|(_, len)| len),
-                    Side::Device => Answer::parse(&pipe.read).expect("an answer").map(|(_, len)| len),
+                    Side::Server => Opening::parse(&way.read).expect("an opening").map(|(_, len)| len),
+                    Side::Device => Answer::parse(&way.read).expect("an answer").map(|(_, len)| len),
                 };
                 let Some(len) = len else { return };
-                pipe.read.drain(..len);
-                pipe.greeted = true;
+                way.read.drain(..len);
+                way.greeted = true;
                 if to == Side::Server {
                     self.answers(conn);
                 }
@@ -244,9 +207,9 @@ impl World {
             let now = self.now;
             let node = if to == Side::Server { &mut self.server } else { &mut self.device };
             let Some(held) = node.links.iter().find(|held| held.conn == conn) else { return };
-            let Some(range) = record::next(&pipe.read, held.link.max_body()).expect("a record") else { return };
-            let body = pipe.read[range.clone()].to_vec();
-            pipe.read.drain(..range.end);
+            let Some(range) = record::next(&way.read, held.link.max_body()).expect("a record") else { return };
+            let body = way.read[range.clone()].to_vec();
+            way.read.drain(..range.end);
             let turn = node.hears(now, conn, &body, &mut self.rng);
             self.finish(to, turn);
         }
@@ -254,21 +217,19 @@ impl World {
 
     fn reads_serial(&mut self, to: Side, conn: usize) {
         while let Some(state) = self.conns.get_mut(&conn) {
-            let pipe = if to == Side::Server { &mut state.up } else { &mut state.down };
-            let serial::Step { consumed, found: Some(found) } = serial::next(&mut pipe.read) else { return };
+            let way = if to == Side::Server { &mut state.up } else { &mut state.down };
+            let serial::Step { consumed, found: Some(found) } = serial::next(&mut way.read) else { return };
             let body = match found {
                 serial::Found::Body { link, body } if usize::from(link) == conn => body.to_vec(),
                 _ => vec![],
             };
-            pipe.read.drain(..consumed);
+            way.read.drain(..consumed);
             if body.first() == Some(&0) {
                 match to {
                     Side::Server => self.answers(conn),
                     Side::Device => {
                         state.repeat = None;
-                        if conn == self.latest
-                            && !self.device.holds(conn)
-                            && !std::mem::replace(&mut pipe.greeted, true)
+                        if conn == self.latest && !self.device.holds(conn) && !std::mem::replace(&mut way.greeted, true)
                         {
                             let turn = self.device.opens(self.now, conn);
                             self.finish(to, turn);
@@ -317,11 +278,11 @@ impl World {
         state.half_open = true;
         // What is on its way to the server may still come, late.
         if self.rng.chance(50) {
-            state.up.pieces.clear();
+            state.up.pipe.pieces.clear();
         } else {
-            state.up.stall(self.now + self.rng.millis(0, 900));
+            state.up.pipe.stall(self.now + self.rng.millis(0, 900));
         }
-        state.down.pieces.clear();
+        state.down.pipe.pieces.clear();
         match self.rng.range(0, 2) {
             0 => {
                 self.device.lets_go(conn);
@@ -338,7 +299,7 @@ impl World {
         let until = self.now + self.rng.millis(0, 2_500);
         let up = self.rng.chance(50);
         if let Some(state) = self.conns.get_mut(&self.latest) {
-            if up { state.up.stall(until) } else { state.down.stall(until) }
+            if up { state.up.pipe.stall(until) } else { state.down.pipe.stall(until) }
         }
     }
 
@@ -369,16 +330,60 @@ impl World {
         self.finish(side, turn);
     }
 
-    /// From now on nothing goes wrong any more.
-    pub(crate) fn calms_down(&mut self) {
-        self.say("faults end");
-        self.faulty = false;
-        (self.device.moody, self.server.moody) = (false, false);
-    }
-
     pub(crate) fn say(&self, what: &str) {
         if self.verbose {
             eprintln!("{:>9} us  {what}", self.now.as_micros());
         }
+    }
+}
+
+impl weather::World for World {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    fn next_event(&self) -> Instant {
+        let pieces = self.conns.values().flat_map(|conn| [&conn.up, &conn.down]).map(|way| way.pipe.next());
+        let repeats = self.conns.values().filter_map(|conn| conn.repeat);
+        let own = [self.device.next(), self.server.next(), self.reconnect_at].into_iter().flatten();
+        own.chain(pieces).chain(repeats).min().unwrap_or(NEVER).max(self.now)
+    }
+
+    fn moves_to(&mut self, now: Instant) {
+        self.now = now;
+        let conns: Vec<usize> = self.conns.keys().copied().collect();
+        for conn in conns {
+            self.delivers(Side::Server, conn);
+            self.delivers(Side::Device, conn);
+            if self.conns.get(&conn).is_some_and(|state| state.repeat.is_some_and(|at| at <= now)) {
+                if self.conns[&conn].give_up <= now {
+                    // Nobody answers under this number (§13.1).
+                    self.device_is_off(conn);
+                } else {
+                    self.greets(conn);
+                }
+            }
+        }
+        for side in [Side::Device, Side::Server] {
+            self.turns(side);
+        }
+        if self.reconnect_at.is_some_and(|at| at <= now) {
+            self.reconnect_at = None;
+            self.latest += 1;
+            self.say(&format!("device opens connection {}", self.latest));
+            let give_up = now + self.device.config.handshake;
+            self.conns.insert(self.latest, Conn { give_up, ..Conn::default() });
+            self.greets(self.latest);
+        }
+    }
+
+    fn calms_down(&mut self) {
+        self.say("faults end");
+        self.faulty = false;
+        (self.device.moody, self.server.moody) = (false, false);
     }
 }

@@ -8,8 +8,8 @@ use bowline_proto::time::{Duration, Instant};
 use bowline_proto::wire::{Frame, MessageId};
 use bowline_proto::{Dialect, Side};
 
+use crate::common::rng::Rng;
 use crate::random::{Trouble, run_seeds};
-use crate::rng::Rng;
 
 /// Steps of one run: enough for the ids to come round several times.
 const STEPS: u32 = 8_000;

@@ -1,17 +1,19 @@
 //! Random conversations in which processes end and go on from what they have stored, and the checker
 //! of what survives that (§6.2).
-//!
-//! Seeds as in [`random`](crate::random).
 
 use std::collections::HashMap;
 
 use bowline_proto::time::Instant;
 use bowline_proto::{Dialect, Side};
 
+use crate::common::rng::Rng;
+use crate::common::weather::{Conversation, Weather};
 use crate::node::Node;
 use crate::random::{Payloads, Trouble, for_each_seed, qos, refs};
-use crate::rng::Rng;
 use crate::world::{TIMEOUT, World};
+
+const WEATHER: Weather =
+    Weather { storm: (2_000, 15_000), work: (1, 400), faults: (10, 1_500), patience: TIMEOUT.scaled(3, 1) };
 
 /// Which ends are durable, and crash. The others keep their memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,32 +77,48 @@ impl Run {
     }
 
     fn goes(mut self) -> Trouble {
-        let start = self.world.now;
-        let calm = start + self.world.rng.millis(2_000, 15_000);
-        let (mut next_fault, mut next_work) = (start, start);
-        while self.world.now < calm {
-            let next = self.world.next_event().min(next_fault).min(next_work).min(calm);
-            self.world.moves_to(next);
-            if next_work <= next {
-                self.works();
-                next_work = next + self.world.rng.millis(1, 400);
-            }
-            if next_fault <= next {
-                self.fails();
-                next_fault = next + self.world.rng.millis(10, 1_500);
-            }
-        }
-        self.world.calms_down();
-        let end = calm + TIMEOUT.scaled(3, 1);
-        while self.world.now < end && !self.is_done() {
-            let next = self.world.next_event().min(end);
-            self.world.moves_to(next);
-        }
+        let end = self.goes_through(&WEATHER);
         self.check(end);
         let (device, server) = (&self.world.device, &self.world.server);
         let stores = [device, server].into_iter().filter_map(|node| node.store.as_ref());
         let (commits, failures) = stores.fold((0, 0), |sum, store| (sum.0 + store.commits, sum.1 + store.failures));
         Trouble { crashes: device.crashes + server.crashes, commits, failures, ..Trouble::of([device, server]) }
+    }
+
+    fn queues(&mut self, side: Side) {
+        self.serial += 1;
+        let text = match self.payloads {
+            Payloads::Unique => format!("q{}", self.serial),
+            Payloads::Alike if self.world.rng.chance(60) => "on".to_string(),
+            Payloads::Alike => "off".to_string(),
+        };
+        self.world.say(&format!("{side:?} queues {text}"));
+        self.world.node(side).queues(text);
+    }
+
+    fn check(&self, end: Instant) {
+        let World { device, server, .. } = &self.world;
+        assert!(self.is_done(), "not delivered within 3 timeouts, by {end:?}: {:?} {:?}", device.outbox, server.outbox);
+
+        let mut times = HashMap::new();
+        for text in device.delivered.iter().chain(&server.delivered).filter(|text| text.starts_with('b')) {
+            *times.entry(text).or_insert(0) += 1;
+        }
+        assert!(times.values().all(|&times| times == 1), "best effort delivered twice: {times:?}");
+
+        let pairs: [(&Node, &Node); 2] = [(device, server), (server, device)];
+        for (sender, receiver) in pairs {
+            assert_eq!(qos(receiver), refs(&sender.queued), "delivered to {:?}", receiver.side);
+            assert_eq!(sender.acked, sender.queued, "acknowledged to {:?}", sender.side);
+        }
+    }
+}
+
+impl Conversation for Run {
+    type World = World;
+
+    fn world(&mut self) -> &mut World {
+        &mut self.world
     }
 
     /// Messages are queued, at either end.
@@ -127,17 +145,6 @@ impl Run {
         }
     }
 
-    fn queues(&mut self, side: Side) {
-        self.serial += 1;
-        let text = match self.payloads {
-            Payloads::Unique => format!("q{}", self.serial),
-            Payloads::Alike if self.world.rng.chance(60) => "on".to_string(),
-            Payloads::Alike => "off".to_string(),
-        };
-        self.world.say(&format!("{side:?} queues {text}"));
-        self.world.node(side).queues(text);
-    }
-
     fn fails(&mut self) {
         match self.world.rng.range(0, 13) {
             0..=2 => self.world.cuts(),
@@ -160,22 +167,5 @@ impl Run {
 
     fn is_done(&self) -> bool {
         self.world.device.is_done() && self.world.server.is_done()
-    }
-
-    fn check(&self, end: Instant) {
-        let World { device, server, .. } = &self.world;
-        assert!(self.is_done(), "not delivered within 3 timeouts, by {end:?}: {:?} {:?}", device.outbox, server.outbox);
-
-        let mut times = HashMap::new();
-        for text in device.delivered.iter().chain(&server.delivered).filter(|text| text.starts_with('b')) {
-            *times.entry(text).or_insert(0) += 1;
-        }
-        assert!(times.values().all(|&times| times == 1), "best effort delivered twice: {times:?}");
-
-        let pairs: [(&Node, &Node); 2] = [(device, server), (server, device)];
-        for (sender, receiver) in pairs {
-            assert_eq!(qos(receiver), refs(&sender.queued), "delivered to {:?}", receiver.side);
-            assert_eq!(sender.acked, sender.queued, "acknowledged to {:?}", sender.side);
-        }
     }
 }

@@ -1,10 +1,11 @@
 //! Integration tests of the engine against itself.
 
 mod board;
+#[path = "../common/mod.rs"]
+mod common;
 mod crashes;
 mod node;
 mod random;
-mod rng;
 mod store;
 mod time;
 mod world;

@@ -10,10 +10,9 @@ use bowline_proto::wire::login::{self, Login};
 use bowline_proto::wire::{Frame, MessageRepr};
 use bowline_proto::{DeviceId, Dialect, Side};
 
-use crate::rng::Rng;
+use crate::common::NEVER;
+use crate::common::rng::Rng;
 use crate::store::{Op, Outcome, Store};
-
-const NEVER: Instant = Instant::from_micros(u64::MAX);
 
 pub(crate) struct Node {
     pub(crate) side: Side,

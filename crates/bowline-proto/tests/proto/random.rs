@@ -1,7 +1,4 @@
 //! Random conversations over a bad network, and the checker of what was promised.
-//!
-//! Every failure prints its seed; `BOWLINE_SEED=<seed>` replays it alone and prints what happens,
-//! `BOWLINE_SEEDS=<count>` tries more of them.
 
 use std::collections::HashMap;
 use std::ops::AddAssign;
@@ -10,12 +7,17 @@ use bowline_proto::legacy::Config;
 use bowline_proto::time::Instant;
 use bowline_proto::{Dialect, Side};
 
+use crate::common::rng::Rng;
+use crate::common::seeds;
+use crate::common::weather::{Conversation, Weather};
 use crate::node::Node;
-use crate::rng::Rng;
 use crate::world::{TIMEOUT, World};
 
 /// Seeds of each test, unless told otherwise.
 const SEEDS: u64 = 400;
+
+const WEATHER: Weather =
+    Weather { storm: (2_000, 15_000), work: (1, 400), faults: (10, 2_500), patience: TIMEOUT.scaled(3, 1) };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Payloads {
@@ -64,31 +66,12 @@ pub(crate) fn for_each_seed(name: &str, run: impl Fn(u64, bool) -> Trouble) {
     }
 }
 
-/// Runs the seeds that the environment asks for, and says which one failed. Returns what has gone
-/// wrong in how many of them, unless there was but one.
+/// Runs the seeds that the environment asks for. Returns what has gone wrong in how many of them,
+/// unless there was but one.
 pub(crate) fn run_seeds(name: &str, run: impl Fn(u64, bool) -> Trouble) -> Option<(Trouble, u64)> {
-    struct Report<'a>(&'a str, u64);
-    impl Drop for Report<'_> {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                let Report(name, seed) = self;
-                eprintln!("{name}: seed {seed} failed; BOWLINE_SEED={seed} replays it");
-            }
-        }
-    }
-    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let one = number("BOWLINE_SEED");
-    let (from, to) = match one {
-        Some(seed) => (seed, seed + 1),
-        None => (0, number("BOWLINE_SEEDS").unwrap_or(SEEDS)),
-    };
     let mut trouble = Trouble::default();
-    for seed in from..to {
-        let report = Report(name, seed);
-        trouble += run(seed, one.is_some());
-        drop(report);
-    }
-    one.is_none().then_some((trouble, to - from))
+    let seeds = seeds::run_seeds(name, SEEDS, |seed, verbose| trouble += run(seed, verbose))?;
+    Some((trouble, seeds))
 }
 
 /// What has gone wrong, so that the engine had to do something about it.
@@ -167,48 +150,9 @@ impl Run {
     }
 
     fn goes(mut self) -> Trouble {
-        let start = self.world.now;
-        let calm = start + self.world.rng.millis(2_000, 15_000);
-        let (mut next_fault, mut next_work) = (start, start);
-        while self.world.now < calm {
-            let next = self.world.next_event().min(next_fault).min(next_work).min(calm);
-            self.world.moves_to(next);
-            if next_work <= next {
-                self.works();
-                next_work = next + self.world.rng.millis(1, 400);
-            }
-            if next_fault <= next {
-                self.fails();
-                next_fault = next + self.world.rng.millis(10, 2_500);
-            }
-        }
-        self.world.calms_down();
-        let end = calm + TIMEOUT.scaled(3, 1);
-        while self.world.now < end && !self.is_done() {
-            let next = self.world.next_event().min(end);
-            self.world.moves_to(next);
-        }
+        let end = self.goes_through(&WEATHER);
         self.check(end);
         Trouble::of([&self.world.device, &self.world.server])
-    }
-
-    /// Messages are queued, at either end.
-    fn works(&mut self) {
-        let side = if self.world.rng.chance(50) { Side::Device } else { Side::Server };
-        if self.world.node(side).outbox.len() < 8 {
-            for _ in 0..self.world.rng.range(0, 4) {
-                self.queues(side);
-            }
-        }
-        if self.world.rng.chance(30) {
-            for _ in 0..self.world.rng.range(1, 40) {
-                self.serial += 1;
-                let text = format!("b{}", self.serial);
-                self.world.node(side).best_effort.push_back(text);
-            }
-        }
-        // Either a change of the outbox, or a wake-up for nothing.
-        self.world.turns(side);
     }
 
     fn queues(&mut self, side: Side) {
@@ -225,25 +169,6 @@ impl Run {
             Side::Server => self.from_server.push(text.clone()),
         }
         self.world.node(side).outbox.push_back(text);
-    }
-
-    fn fails(&mut self) {
-        match self.world.rng.range(0, if self.reboots { 12 } else { 9 }) {
-            0..=3 => self.world.cuts(),
-            4..=6 => self.world.breaks_half_open(),
-            7..=9 => self.world.stalls(),
-            _ => {
-                let config = Config::new(Side::Device, TIMEOUT);
-                let old = self.world.reboots_device(config);
-                self.lives.push(old);
-                self.from_device.push(vec![]);
-            }
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        let World { device, server, .. } = &self.world;
-        device.outbox.is_empty() && server.outbox.is_empty()
     }
 
     fn check(&self, end: Instant) {
@@ -288,6 +213,52 @@ impl Run {
         for (node, sent) in [(device, self.from_device.last()), (server, Some(&self.from_server))] {
             assert_eq!(Some(&node.acked), sent, "acknowledged to {:?}", node.side);
         }
+    }
+}
+
+impl Conversation for Run {
+    type World = World;
+
+    fn world(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    /// Messages are queued, at either end.
+    fn works(&mut self) {
+        let side = if self.world.rng.chance(50) { Side::Device } else { Side::Server };
+        if self.world.node(side).outbox.len() < 8 {
+            for _ in 0..self.world.rng.range(0, 4) {
+                self.queues(side);
+            }
+        }
+        if self.world.rng.chance(30) {
+            for _ in 0..self.world.rng.range(1, 40) {
+                self.serial += 1;
+                let text = format!("b{}", self.serial);
+                self.world.node(side).best_effort.push_back(text);
+            }
+        }
+        // Either a change of the outbox, or a wake-up for nothing.
+        self.world.turns(side);
+    }
+
+    fn fails(&mut self) {
+        match self.world.rng.range(0, if self.reboots { 12 } else { 9 }) {
+            0..=3 => self.world.cuts(),
+            4..=6 => self.world.breaks_half_open(),
+            7..=9 => self.world.stalls(),
+            _ => {
+                let config = Config::new(Side::Device, TIMEOUT);
+                let old = self.world.reboots_device(config);
+                self.lives.push(old);
+                self.from_device.push(vec![]);
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let World { device, server, .. } = &self.world;
+        device.outbox.is_empty() && server.outbox.is_empty()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bowline_proto::legacy::{Mark, Saved, Ticket};
 use bowline_proto::time::Instant;
 
-const NEVER: Instant = Instant::from_micros(u64::MAX);
+use crate::common::NEVER;
 
 /// One change that a transaction makes.
 pub(crate) enum Op {

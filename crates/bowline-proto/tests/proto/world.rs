@@ -1,20 +1,19 @@
 //! A device and a server joined by a bad network, in virtual time.
 
-use std::collections::VecDeque;
-
 use bowline_proto::legacy::{Config, Pace};
 use bowline_proto::time::{Duration, Instant};
 use bowline_proto::wire::LineScanner;
 use bowline_proto::wire::login::{self, Login};
 use bowline_proto::{Dialect, Side};
 
+use crate::common::NEVER;
+use crate::common::pipe::Pipe;
+use crate::common::rng::Rng;
+use crate::common::weather;
 use crate::node::{Node, Turn};
-use crate::rng::Rng;
 
 /// The timeout both ends are configured with.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(2_000);
-
-const NEVER: Instant = Instant::from_micros(u64::MAX);
 
 pub(crate) struct World {
     pub(crate) now: Instant,
@@ -39,13 +38,6 @@ struct Conn {
     server: bool,
 }
 
-#[derive(Default)]
-struct Pipe {
-    pieces: VecDeque<(Instant, Vec<u8>)>,
-    /// Nothing arrives before this.
-    not_before: Instant,
-}
-
 impl World {
     pub(crate) fn new(dialect: Dialect, mut rng: Rng, verbose: bool) -> Self {
         let config = |side, rng: &mut Rng| {
@@ -63,40 +55,6 @@ impl World {
         let dialect = self.dialect;
         let node = self.node(side);
         *node = Node::durable(side, dialect, node.config);
-    }
-
-    /// When something happens next by itself.
-    pub(crate) fn next_event(&self) -> Instant {
-        let pipes = self.conns.iter().flat_map(|conn| [&conn.up, &conn.down]).map(Pipe::next);
-        let parked = self.device.parked.iter().chain(&self.server.parked).map(|entry| entry.0);
-        let stores = [self.device.store_wake(), self.server.store_wake()];
-        let own = [self.device.wake, self.server.wake, self.reconnect_at];
-        own.into_iter().chain(stores).chain(pipes).chain(parked).min().unwrap_or(NEVER).max(self.now)
-    }
-
-    /// Moves to `now`, which is not after [`World::next_event`], and lets everything happen that is due.
-    pub(crate) fn moves_to(&mut self, now: Instant) {
-        self.now = now;
-        for conn in 0..self.conns.len() {
-            self.delivers(conn);
-        }
-        let turn = self.device.decides(now, &mut self.rng);
-        self.finish(Side::Device, turn);
-        let turn = self.server.decides(now, &mut self.rng);
-        self.finish(Side::Server, turn);
-        for side in [Side::Device, Side::Server] {
-            if self.node(side).wake <= now {
-                self.turns(side);
-            }
-        }
-        if self.reconnect_at <= now {
-            self.reconnect_at = NEVER;
-            self.connects();
-        }
-        let turn = self.device.stores(now, &mut self.rng);
-        self.finish(Side::Device, turn);
-        let turn = self.server.stores(now, &mut self.rng);
-        self.finish(Side::Server, turn);
     }
 
     pub(crate) fn node(&mut self, side: Side) -> &mut Node {
@@ -293,8 +251,55 @@ impl World {
         }
     }
 
-    /// From now on nothing goes wrong any more, and the applications accept everything.
-    pub(crate) fn calms_down(&mut self) {
+    pub(crate) fn say(&self, what: &str) {
+        if self.verbose {
+            eprintln!("{:>9} us  {what}", self.now.as_micros());
+        }
+    }
+}
+
+impl weather::World for World {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    fn next_event(&self) -> Instant {
+        let pipes = self.conns.iter().flat_map(|conn| [&conn.up, &conn.down]).map(Pipe::next);
+        let parked = self.device.parked.iter().chain(&self.server.parked).map(|entry| entry.0);
+        let stores = [self.device.store_wake(), self.server.store_wake()];
+        let own = [self.device.wake, self.server.wake, self.reconnect_at];
+        own.into_iter().chain(stores).chain(pipes).chain(parked).min().unwrap_or(NEVER).max(self.now)
+    }
+
+    fn moves_to(&mut self, now: Instant) {
+        self.now = now;
+        for conn in 0..self.conns.len() {
+            self.delivers(conn);
+        }
+        let turn = self.device.decides(now, &mut self.rng);
+        self.finish(Side::Device, turn);
+        let turn = self.server.decides(now, &mut self.rng);
+        self.finish(Side::Server, turn);
+        for side in [Side::Device, Side::Server] {
+            if self.node(side).wake <= now {
+                self.turns(side);
+            }
+        }
+        if self.reconnect_at <= now {
+            self.reconnect_at = NEVER;
+            self.connects();
+        }
+        let turn = self.device.stores(now, &mut self.rng);
+        self.finish(Side::Device, turn);
+        let turn = self.server.stores(now, &mut self.rng);
+        self.finish(Side::Server, turn);
+    }
+
+    fn calms_down(&mut self) {
         self.say("faults end");
         for node in [&mut self.device, &mut self.server] {
             node.moody = false;
@@ -303,46 +308,11 @@ impl World {
             }
         }
     }
-
-    pub(crate) fn say(&self, what: &str) {
-        if self.verbose {
-            eprintln!("{:>9} us  {what}", self.now.as_micros());
-        }
-    }
 }
 
 fn other(side: Side) -> Side {
     match side {
         Side::Device => Side::Server,
         Side::Server => Side::Device,
-    }
-}
-
-impl Pipe {
-    /// Puts bytes in, in random pieces with random delays, in order.
-    fn put(&mut self, now: Instant, bytes: Vec<u8>, rng: &mut Rng) {
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let len = if rng.chance(60) { rest.len() } else { 1 + rng.index(rest.len()) };
-            let (piece, back) = rest.split_at(len);
-            self.not_before = self.not_before.max(now + rng.millis(1, 15));
-            self.pieces.push_back((self.not_before, piece.to_vec()));
-            rest = back;
-        }
-    }
-
-    fn take(&mut self, now: Instant) -> Option<Vec<u8>> {
-        self.pieces.pop_front_if(|(at, _)| *at <= now).map(|(_, bytes)| bytes)
-    }
-
-    fn next(&self) -> Instant {
-        self.pieces.front().map_or(NEVER, |(at, _)| *at)
-    }
-
-    fn stall(&mut self, until: Instant) {
-        self.not_before = self.not_before.max(until);
-        for (at, _) in &mut self.pieces {
-            *at = (*at).max(until);
-        }
     }
 }

@@ -223,6 +223,7 @@ impl Runner {
             if !head.lasts() {
                 app.counters.dropped.one();
                 app.counters.said.warn(&device, &format!("{what}; the best-effort message is dropped"));
+                head.envelope.delivery.done();
             } else if !again || head.failures >= limits.attempts {
                 app.counters.buried.one();
                 let letter =

@@ -260,3 +260,24 @@ async fn what_n_delivered_is_not_taken_for_what_h_had_in_flight() {
     assert_eq!(board.acknowledges_h(1).await, ["000001[2]"], "as a new message");
     soon(sent).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_message_that_comes_again_says_when_it_came_first() {
+    let folder = Folder::new();
+    let server = starts(&folder).await;
+    let mut board = Board::logs_in_h(&server, "h").await;
+    board.sends("000001[0]").await;
+    board.expects("00002c").await;
+    let delivery = soon(server.get("h").unwrap().next()).await.unwrap();
+    let (seq, received_at) = (delivery.message().seq(), delivery.message().received_at());
+    assert!(received_at.is_some_and(|at| at.elapsed().unwrap() < millis(60_000)), "{received_at:?}");
+    let folder = folder.crashes();
+    drop((delivery, server, board));
+
+    // So that now is another time.
+    tokio::time::sleep(millis(5)).await;
+    let server = starts(&folder).await;
+    let again = soon(server.get("h").unwrap().next()).await.unwrap();
+    assert_eq!((again.message().seq(), again.message().received_at()), (seq, received_at));
+    assert_eq!(bowline_server::Message::from("made here").received_at(), None);
+}

@@ -230,3 +230,28 @@ fn temporary_devices_expire_with_everything_and_persistent_ones_stay() {
     store.commit(Change::device("old", true, Millis(30))).wait().expect("commits");
     assert_eq!(store.load("old").expect("readable").expect("known").inbox, []);
 }
+
+#[test]
+fn a_device_that_is_gone_is_not_taken_for_the_next_one() {
+    for in_place in [false, true] {
+        let store = store_with("stays", Limits::default());
+        let commit = |transaction: Transaction| match in_place {
+            // The writer may not have let go yet.
+            true => store.commit_in_place(transaction).unwrap_or_else(|transaction| store.commit(transaction).wait()),
+            false => store.commit(transaction).wait(),
+        };
+        // Rolled back after it was looked up.
+        let out_of_order = Transaction::from(Change::device("a", true, Millis(1)))
+            .with(receive("a", 5, b"x"))
+            .with(receive("a", 3, b"x"));
+        assert!(matches!(commit(out_of_order), Err(CommitError::OutOfOrder { .. })));
+        // Takes the place of its row.
+        commit(Change::device("b", true, Millis(1)).into()).expect("commits");
+        assert!(matches!(commit(receive("a", 5, b"x").into()), Err(CommitError::UnknownDevice { .. })));
+        commit(receive("b", 1, b"x").into()).expect("commits");
+        commit(Change::Forget { device: "b".into() }.into()).expect("commits");
+        commit(Change::device("c", true, Millis(1)).into()).expect("commits");
+        assert!(matches!(commit(receive("b", 2, b"x").into()), Err(CommitError::UnknownDevice { .. })));
+        assert_eq!(see(&store).devices["c"].inbox, []);
+    }
+}

@@ -65,6 +65,8 @@ fn a_full_disk_is_said_and_space_is_all_it_takes() {
         assert!(matches!(store.health(), Health::Degraded { .. }));
         have(full);
         store.commit(receive("a", full, &[full as u8; 4_000])).wait().expect_err("still full");
+        let in_place = store.commit_in_place(receive("a", full, &[full as u8; 4_000]).into());
+        assert!(in_place.is_err(), "{durability:?}: only the writer's thread can find space");
 
         fs::remove_file(&ballast).expect("removed");
         store.commit(receive("a", full, &[full as u8; 4_000])).wait().expect("there is space");

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::RunningServer;
+use super::{Question, RunningServer};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeviceCommand {
@@ -16,11 +16,8 @@ pub(crate) enum DeviceCommand {
 pub(crate) struct ShowDeviceArgs {
     /// The device's id
     pub(crate) id: String,
-    /// A JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) server: RunningServer,
+    pub(crate) question: Question,
 }
 
 #[derive(Debug, Args)]
@@ -31,7 +28,7 @@ with a new session.")]
 pub(crate) struct ForgetDeviceArgs {
     /// The device's id
     pub(crate) id: String,
-    /// Do not ask
+    /// Do not ask; without a terminal it does not ask anyway
     #[arg(short, long)]
     pub(crate) yes: bool,
     #[command(flatten)]
@@ -58,11 +55,11 @@ pub(crate) struct DeadArgs {
 pub(crate) enum DeadCommand {
     /// List dead letters, oldest first
     List(ListDeadArgs),
-    /// Show one with its content
+    /// Show a dead letter: why it is one, and the message itself
     Show(ShowDeadArgs),
-    /// Put them to the end of the queues they came from, once each
+    /// Put dead letters to the end of the queues they came from, once each
     Retry(DeadLetters),
-    /// Drop them for good
+    /// Drop dead letters for good
     Drop(TakeDeadArgs),
 }
 
@@ -70,29 +67,23 @@ pub(crate) enum DeadCommand {
 pub(crate) struct ListDeadArgs {
     /// Only those of this device
     pub(crate) id: Option<String>,
-    /// A JSON array
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) server: RunningServer,
+    pub(crate) question: Question,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowDeadArgs {
     /// Its number
     pub(crate) number: u64,
-    /// A JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) server: RunningServer,
+    pub(crate) question: Question,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct TakeDeadArgs {
     #[command(flatten)]
     pub(crate) which: DeadLetters,
-    /// Do not ask about --all
+    /// Do not ask about --all; without a terminal it does not ask anyway
     #[arg(short, long)]
     pub(crate) yes: bool,
 }

@@ -155,3 +155,29 @@ fn a_message_there_is_no_room_for_is_not_called_queued() {
     assert!(stderr(&refused).contains("the queue for \"attic\" is full"), "{refused:?}");
     assert_eq!(stdout(&device("1000")), "1\n");
 }
+
+#[test]
+fn a_device_fails_if_a_line_cannot_be_sent_as_asked() {
+    let server = Server::starts();
+    let device = |options: &[&str]| {
+        let always = ["device", "attic", "--server", &server.address(), "--linger-ms", "0"];
+        let output = bowline_with_input(&[&always, options].concat(), "1\n");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        stderr(&output)
+    };
+    assert!(device(&["--header", "0700"]).contains("not sent: the header has 2 bytes"));
+    assert!(device(&["--dialect", "h", "--until", "processed"]).contains("the receipt \"processed\" does not come"));
+}
+
+#[test]
+fn a_device_without_a_link_says_so_and_nothing_else() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let device = |options: &[&str], input| {
+        let always = ["device", "attic", "--server", &free, "--linger-ms", "0"];
+        let output = bowline_with_input(&[&always, options].concat(), input);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        stderr(&output)
+    };
+    assert!(!device(&["--fail-fast"], "1\n").contains("closed"));
+    assert!(device(&[], "").ends_with("ended without a link\n"));
+}

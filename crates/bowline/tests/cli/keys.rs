@@ -239,6 +239,9 @@ fn a_server_that_starts_says_who_gets_in() {
     assert!(ok(&check("open_lan = true")).contains("open: everyone who can reach these ports"));
     let closed = check("listen = []\nlisten_secured = [\"0.0.0.0:9999\"]");
     assert!(ok(&closed).contains("closed: nobody gets in without a key"), "{closed:?}");
+    assert!(ok(&closed).contains("listening on 0.0.0.0:9999 for devices with keys,"), "{closed:?}");
+    let both = ok(&check("listen = [\"127.0.0.1:9999\"]\nlisten_secured = [\"0.0.0.0:9998\"]"));
+    assert!(both.contains("on 127.0.0.1:9999 for any device, on 0.0.0.0:9998 for devices with keys,"), "{both}");
     assert!(ok(&check("[devices]\ndialects = [\"N\"]\n[security]\nopen = [\"lab-*\"]")).contains("(N for lab-*)"));
     let nobody = check("[devices]\nallow = []\ndialects = [\"H\"]");
     fails(&nobody, &["no device may connect", "bowline key new"]);

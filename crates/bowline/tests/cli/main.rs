@@ -8,3 +8,4 @@ mod devices;
 mod harness;
 mod keys;
 mod memory;
+mod record;

@@ -190,7 +190,7 @@ fn saved_sessions_are_those_of_the_specification() {
     }
 }
 
-/// 4 KiB for everything on a small chip: the engine takes the smaller part of one of them (DESIGN §8).
+/// 4 KiB for everything on a small chip: the engine takes the smaller part of one of them.
 #[test]
 fn session_and_link_stay_small() {
     use crate::native::Link;

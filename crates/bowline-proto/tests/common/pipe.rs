@@ -1,30 +1,18 @@
-//! What joins two ends: connections, and bytes on their way.
+//! Bytes on their way in one direction of a connection.
 
 use std::collections::VecDeque;
 
 use bowline_proto::time::Instant;
 
-use crate::rng::Rng;
-
-/// A connection; on a lossy transport, a link number. Bytes put into a half-open one go nowhere.
-#[derive(Default)]
-pub(crate) struct Conn {
-    pub(crate) half_open: bool,
-    pub(crate) up: Pipe,
-    pub(crate) down: Pipe,
-    /// Lossy: when the opening is said again, until it is answered.
-    pub(crate) repeat: Option<Instant>,
-    pub(crate) give_up: Instant,
-}
+use super::NEVER;
+use super::rng::Rng;
 
 #[derive(Default)]
 pub(crate) struct Pipe {
+    /// With when each arrives.
     pub(crate) pieces: VecDeque<(Instant, Vec<u8>)>,
-    pub(crate) not_before: Instant,
-    /// What the receiver has read and not used.
-    pub(crate) read: Vec<u8>,
-    /// The opening or the answer has been read.
-    pub(crate) greeted: bool,
+    /// Nothing that is `put` arrives before this.
+    not_before: Instant,
 }
 
 impl Pipe {
@@ -40,6 +28,18 @@ impl Pipe {
         }
     }
 
+    /// The first piece of those that have arrived.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let first = self.pieces.iter().position(|(at, _)| *at <= now)?;
+        self.pieces.remove(first).map(|(_, bytes)| bytes)
+    }
+
+    /// When the next piece arrives.
+    pub(crate) fn next(&self) -> Instant {
+        self.pieces.iter().map(|(at, _)| *at).min().unwrap_or(NEVER)
+    }
+
+    /// Brings nothing until then, and then all of it.
     pub(crate) fn stall(&mut self, until: Instant) {
         self.not_before = self.not_before.max(until);
         for (at, _) in &mut self.pieces {

@@ -1,0 +1,7 @@
+//! The record app.
+
+mod disk;
+mod files;
+mod harness;
+mod once;
+mod reading;
