@@ -96,8 +96,8 @@ pub(super) enum Requests {
 
 /// The half of a connection that has to be polled for anything to happen.
 pub(super) enum Events {
-    V311(v311::Events),
-    V5(v5::Events),
+    V311(Box<v311::Events>),
+    V5(Box<v5::Events>),
 }
 
 impl Session {
@@ -113,11 +113,11 @@ impl Session {
         match self {
             Session::V311(session) => {
                 let (requests, events) = v311::connect(session, options);
-                (Requests::V311(requests), Events::V311(events))
+                (Requests::V311(requests), Events::V311(Box::new(events)))
             }
             Session::V5(session) => {
                 let (requests, events) = v5::connect(session, options);
-                (Requests::V5(requests), Events::V5(events))
+                (Requests::V5(requests), Events::V5(Box::new(events)))
             }
         }
     }
