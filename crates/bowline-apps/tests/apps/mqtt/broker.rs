@@ -163,16 +163,16 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) async fn joins(broker: &Broker) -> Self {
-        Self::joins_as(broker, "peer", "").await
+        Self::joins_as(broker.port, "peer", "").await
     }
 
     /// One that hears `filter`.
     pub(crate) async fn hears_all(broker: &Broker, filter: &str) -> Self {
-        Self::joins_as(broker, "listener", filter).await
+        Self::joins_as(broker.port, "listener", filter).await
     }
 
-    async fn joins_as(broker: &Broker, id: &str, filter: &str) -> Self {
-        let mut options = MqttOptions::new(id, ("127.0.0.1", broker.port));
+    pub(crate) async fn joins_as(port: u16, id: &str, filter: &str) -> Self {
+        let mut options = MqttOptions::new(id, ("127.0.0.1", port));
         options.set_keep_alive(30).set_session_mode(rumqttc_v5::SessionMode::Persistent);
         options.set_incoming_packet_size_limit(rumqttc_v5::IncomingPacketSizeLimit::Unlimited);
         Self::joins_with(options, filter).await

@@ -110,8 +110,9 @@ async fn messages_for_a_board_that_is_away_are_kept_if_they_are_to_be() {
 /// Both ways, with a broker that goes away and comes back while messages are under way.
 async fn through_restarts(version: bowline_apps::mqtt::Version, crash: bool) {
     let mut broker = Broker::starts().await;
-    let mut peer = Peer::hears_all(&broker, "up").await;
     let wire = Wire::to(format!("127.0.0.1:{}", broker.port)).await;
+    let port = wire.address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let mut peer = Peer::joins_as(port, "listener", "up").await;
     let server = server_with(Settings { version, ..settings(&format!("mqtt://{}", wire.address)) }).await;
     let board = Board::connects(&server, "kitchen").await;
     board.does(SUBSCRIBE, r#""down""#).await;
@@ -123,7 +124,7 @@ async fn through_restarts(version: bowline_apps::mqtt::Version, crash: bool) {
         }
     };
     let down = async {
-        let peer = Peer::joins(&broker).await;
+        let peer = Peer::joins_as(port, "peer", "").await;
         for number in 0..COUNT / 3 {
             peer.says("down", &number.to_string()).await;
         }
