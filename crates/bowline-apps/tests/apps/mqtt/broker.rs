@@ -7,8 +7,7 @@ use std::time::Duration;
 use rumqttc_v5::mqttbytes::v5::Packet;
 use rumqttc_v5::{AsyncClient, Event, MqttOptions, PublishOptions, QoS};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
@@ -61,18 +60,6 @@ impl Broker {
     /// Stops it as an operator does: it writes down what it knows.
     pub(crate) async fn stops(&mut self) {
         self.signal("TERM").await;
-        soon(self.child.wait()).await.unwrap();
-    }
-
-    /// Writes down what it knows and is killed at once. What happens in between is lost, so nothing may.
-    pub(crate) async fn crashes(&mut self) {
-        self.signal("USR1").await;
-        self.says("Saving in-memory database").await;
-        // It does one thing at a time: when it lets somebody in, it has written.
-        let mut stranger = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        stranger.write_all(b"\x10\x0c\0\x04MQTT\x04\x02\0\x0a\0\0").await.unwrap();
-        soon(stranger.read_exact(&mut [0; 4])).await.unwrap();
-        self.child.start_kill().unwrap();
         soon(self.child.wait()).await.unwrap();
     }
 
