@@ -31,6 +31,7 @@ pub(crate) fn test_steps() -> Vec<Step> {
             run: clippy,
         },
         peers::STEP,
+        peers::BROKER,
         Step {
             name: "doc tests",
             advice: "repeat with `cargo test --workspace --doc`, and correct the example or the code",

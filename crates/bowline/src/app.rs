@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::Context;
 use bowline_apps::Echo;
+use bowline_apps::mqtt::Mqtt;
 use bowline_apps::record::Record;
 use bowline_server::{
     App, AppError, AppEvent, AppMessage, Builder, Device, Handled, Instance, LinkState, Message, Port,
@@ -18,6 +19,9 @@ use crate::talk::shown;
 /// Ident of the echo app in the three-byte header of dialect H: `[app, instance, app header byte]`.
 const ECHO: u8 = 0;
 
+/// Ident of the mqtt app.
+const MQTT: u8 = 1;
+
 /// Ident of the record app.
 const RECORD: u8 = 3;
 
@@ -25,6 +29,7 @@ const RECORD: u8 = 3;
 #[derive(Debug)]
 pub(crate) struct Opened {
     record: Option<Record>,
+    mqtt: Option<Mqtt>,
     /// See [`seed`].
     seed: [u8; 16],
 }
@@ -33,13 +38,15 @@ impl Opened {
     /// What the configuration switches on, to see whether it can be registered. Touches nothing.
     pub(crate) fn unopened(config: &Config) -> anyhow::Result<Self> {
         let record = config.apps.record.settings(&config.data).map(Record::lazy).transpose()?;
-        Ok(Opened { record, seed: [0; 16] })
+        let mqtt = config.apps.mqtt.read()?.map(Mqtt::new).transpose()?;
+        Ok(Opened { record, mqtt, seed: [0; 16] })
     }
 
     /// Opens what the configuration switches on. Blocks.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
         let record = config.apps.record.settings(&config.data).map(Record::open).transpose()?;
-        Ok(Opened { record, seed: seed(config)? })
+        let mqtt = config.apps.mqtt.read()?.map(Mqtt::new).transpose()?;
+        Ok(Opened { record, mqtt, seed: seed(config)? })
     }
 }
 
@@ -56,6 +63,10 @@ pub(crate) fn register(
     };
     let builder = match &opened.record {
         Some(record) => builder.app(RECORD, "record", record.clone()),
+        None => builder,
+    };
+    let builder = match &opened.mqtt {
+        Some(mqtt) => builder.app(MQTT, "mqtt", mqtt.clone()),
         None => builder,
     };
     let lines = config.apps.lines.as_deref().unwrap_or(lines);

@@ -12,6 +12,7 @@ use crate::cli::ServeArgs;
 use crate::near::nearest;
 
 mod apps;
+mod mqtt;
 mod record;
 
 use apps::Apps;

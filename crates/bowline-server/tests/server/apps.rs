@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bowline_client::Client;
 use bowline_server::{
-    Admission, AppLimits, AppMessage, AppRule, DeviceError, Dialect, Handled, Limits, Message, SendError, StartError,
+    Admission, App, AppError, AppLimits, AppMessage, AppRule, DeviceError, Dialect, Handled, Instance, Limits, Message,
+    Port, SendError, StartError,
 };
 use tokio::sync::Semaphore;
 
@@ -522,4 +523,36 @@ fn the_guide_ends_with_the_example() {
     let guide = include_str!("../../../../docs/apps/writing.md");
     let code = guide.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     assert_eq!(code, include_str!("../../examples/fan.rs"));
+}
+
+/// Needs something that is not there the first times it is asked.
+struct Patient(u32);
+
+impl App for Patient {
+    type Instance = Patient;
+
+    fn instance(&self, _: Port) -> Patient {
+        Patient(self.0)
+    }
+}
+
+impl Instance for Patient {
+    async fn handle(&mut self, message: &AppMessage) -> Result<Handled, AppError> {
+        if self.0 > 0 {
+            self.0 -= 1;
+            return Err(AppError::wait("it is away"));
+        }
+        Ok(Handled::reply(message.tag(), message.attempt().to_string()))
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_what_is_away_does_not_use_up_its_attempts() {
+    let limits = AppLimits { attempts: 2, first_pause: millis(5), ..AppLimits::default() };
+    let server = server().app(7, "patient", Patient(10)).app_limits(limits).start().await.unwrap();
+    let mut board = Board::logs_in_h(&server, "kitchen").await;
+    board.sends("000301070509\"21.5\"").await;
+    board.expects("00002c").await;
+    board.expects("0003010705091").await;
+    assert_eq!(server.get("kitchen").unwrap().dead_letters(), []);
 }

@@ -10,6 +10,7 @@ use anyhow::bail;
 use bowline_server::{AppLimits, AppRule, Builder};
 use serde::Deserialize;
 
+use super::mqtt::Mqtt;
 use super::record::Record;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -18,6 +19,7 @@ pub(crate) struct Apps {
     /// The app that takes messages without a header; without, the one that `app` names.
     pub(crate) lines: Option<String>,
     pub(crate) limits: Limits,
+    pub(crate) mqtt: Mqtt,
     pub(crate) record: Record,
     rules: Vec<Rule>,
     http: Option<http::Section>,
@@ -67,6 +69,7 @@ impl Apps {
         if self.rules.iter().any(|rule| rule.devices.is_empty()) {
             bail!("a rule in apps.rules is about no device: give its `devices` some patterns, \"*\" for all");
         }
+        self.mqtt.check()?;
         self.record.check()?;
         let limits = &self.limits;
         let day = 24 * 3_600_000;

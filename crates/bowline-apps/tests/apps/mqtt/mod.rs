@@ -1,0 +1,9 @@
+//! The mqtt app between boards and a real mosquitto.
+
+mod boards;
+mod broker;
+mod outages;
+mod security;
+mod shared;
+mod topics;
+mod wire;
