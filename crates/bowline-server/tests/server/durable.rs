@@ -18,13 +18,13 @@ async fn starts(folder: &Folder) -> Server {
 }
 
 pub(crate) async fn with_store(builder: Builder, folder: &Path) -> Server {
-    builder.store(open(folder).await).start().await.unwrap()
+    builder.store(open(folder, Durability::Os).await).start().await.unwrap()
 }
 
-async fn open(folder: &Path) -> Store {
+async fn open(folder: &Path, durability: Durability) -> Store {
     soon(async {
         loop {
-            match Store::open(folder, Durability::Os, bowline_store::Limits::default()) {
+            match Store::open(folder, durability, bowline_store::Limits::default()) {
                 Ok(store) => return store,
                 Err(OpenError::Locked { .. }) => tokio::time::sleep(millis(2)).await,
                 Err(error) => panic!("{error}"),
@@ -161,6 +161,36 @@ async fn nothing_is_acked_while_the_disk_fails_and_everything_when_it_works_agai
 }
 
 #[tokio::test]
+async fn a_commit_acks_what_is_in_it_and_not_what_came_meanwhile() {
+    let folder = Folder::new();
+    let store = open(folder.path(), Durability::Fsync).await;
+    let server = crate::harness::server().store(store).start().await.unwrap();
+    let mut board = Board::logs_in_h(&server, "h").await;
+    board.sends("000001[0]").await;
+    board.expects("00002c").await;
+    let device = server.get("h").unwrap();
+    soon(device.recv()).await.unwrap();
+    let first = folder.holds(Call::Sync);
+    board.sends("010001[1]").await;
+    eventually(|| first.is_reached()).await;
+    board.sends("020001[2]").await;
+    eventually(|| device.ledger().totals.received == 3).await;
+    board.expects_nothing_for(millis(20)).await;
+    assert!(device.try_recv().unwrap().is_none(), "nothing is handed out before it is synced");
+    // One sync, and no other.
+    let second = folder.holds(Call::Sync);
+    drop(first);
+    board.expects("01002c").await;
+    eventually(|| second.is_reached()).await;
+    board.expects_nothing_for(millis(20)).await;
+    receives(&device, "[1]").await;
+    assert!(device.try_recv().unwrap().is_none());
+    drop(second);
+    board.expects("02002c").await;
+    receives(&device, "[2]").await;
+}
+
+#[tokio::test]
 async fn lines_that_are_none_cost_no_memory_while_the_disk_fails() {
     let folder = Folder::new();
     let server = starts(&folder).await;
@@ -269,7 +299,7 @@ async fn a_damaged_session_is_one_devices_trouble() {
     }
     assert!(server.shutdown(millis(10)).await.close(millis(5_000)).await);
     drop(server);
-    let store = open(folder.path()).await;
+    let store = open(folder.path(), Durability::Os).await;
     let broken = Change::Session { device: "bad".into(), format: 1, state: vec![7; 30] };
     store.commit(broken).wait().unwrap();
     drop(store);
