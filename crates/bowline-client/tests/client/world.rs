@@ -63,7 +63,8 @@ impl World {
     }
 
     pub(crate) async fn server_starts(&mut self) {
-        let store = open(self.server_folder.path()).await;
+        // One end commits in place, the other in its writer's thread, while more comes.
+        let store = open_as(self.server_folder.path(), Durability::Os).await;
         let server = Server::builder()
             .listen("127.0.0.1:0".parse().unwrap())
             .keys(self.keys.clone())
@@ -141,11 +142,15 @@ impl World {
     }
 }
 
-/// Opens the store in `folder` once the process before has let go of it.
+/// Opens a device's store in `folder` once the process before has let go of it.
 pub(crate) async fn open(folder: &Path) -> Store {
+    open_as(folder, Durability::Fsync).await
+}
+
+async fn open_as(folder: &Path, durability: Durability) -> Store {
     soon(async {
         loop {
-            match Store::open(folder, Durability::Os, bowline_store::Limits::default()) {
+            match Store::open(folder, durability, bowline_store::Limits::default()) {
                 Ok(store) => return store,
                 Err(OpenError::Locked { .. }) => tokio::time::sleep(Duration::from_millis(2)).await,
                 Err(error) => panic!("{error}"),
