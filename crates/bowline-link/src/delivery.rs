@@ -43,21 +43,38 @@ impl Delivery {
     /// # Errors
     /// If the reply cannot be sent. A reply that the peer's dialect cannot carry will not be better next
     /// time: the message goes into the dead-letter box. If the endpoint is closed it is given back.
-    pub async fn reply(mut self, reply: impl Into<Message>) -> Result<(), SendError> {
+    pub async fn reply(self, reply: impl Into<Message>) -> Result<(), SendError> {
+        self.reply_in(None, reply.into()).await
+    }
+
+    /// As [`Delivery::reply`], if the peer is still in the epoch that the message came in. If it is not, the
+    /// message is handled and the reply goes nowhere.
+    ///
+    /// # Errors
+    /// As [`Delivery::reply`], and [`SendError::PastEpoch`].
+    pub async fn reply_in_epoch(self, reply: impl Into<Message>) -> Result<(), SendError> {
+        let epoch = self.message().epoch();
+        self.reply_in(Some(epoch), reply.into()).await
+    }
+
+    async fn reply_in(mut self, epoch: Option<u64>, mut reply: Message) -> Result<(), SendError> {
         let endpoint = self.endpoint.clone();
         let seq = self.message().seq();
-        let mut reply = reply.into();
         loop {
             let room = endpoint.room();
             tokio::pin!(room);
             // From here on no room is missed.
             room.as_mut().enable();
-            match endpoint.try_reply(seq, reply) {
+            match endpoint.try_reply(seq, epoch, reply) {
                 Ok(None) => break,
                 Ok(Some(back)) => reply = back,
                 Err(error) => {
-                    if let SendError::Message(problem) = &error {
-                        self.bury(format!("the reply to it cannot be sent: {problem}"));
+                    match &error {
+                        SendError::Message(problem) => {
+                            self.bury(format!("the reply to it cannot be sent: {problem}"));
+                        }
+                        SendError::PastEpoch => self.done(),
+                        _ => {}
                     }
                     return Err(error);
                 }
@@ -86,8 +103,7 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(message) = self.message.take() {
-            self.endpoint.lock().inbox.put_back(message);
-            self.endpoint.notify_arrival();
+            self.endpoint.put_back(message);
         }
     }
 }

@@ -295,7 +295,10 @@ impl<'a, S: Speak> Driver<'a, S> {
             endpoint.link_is_up(state, LinkState::Up { dialect: self.dialect, peer: self.peer });
         }
         endpoint.flush(state);
-        let is_settled = state.outbox.is_empty() && state.waiting.is_empty() && self.wire.unwritten() == 0;
+        let is_settled = state.outbox.is_empty()
+            && state.waiting.is_empty()
+            && state.inbox.held() == 0
+            && self.wire.unwritten() == 0;
         if state.inbox.draining && is_settled && (endpoint.0.storage.is_none() || state.journal.is_idle()) {
             return Err(DownReason::Shutdown);
         }

@@ -162,7 +162,9 @@ impl Endpoint {
             // Two arrivals may have left one wake-up.
             self.notify_arrival();
         }
-        self.make_room(state);
+        if until_next || message.seq().is_none() {
+            self.make_room(state);
+        }
         Ok(Some(message))
     }
 
@@ -179,7 +181,8 @@ impl Endpoint {
             Some(Dialect::Plain) => true,
             _ => false,
         };
-        if wants_to_know {
+        let is_last = state.inbox.draining && state.inbox.held() == 0;
+        if wants_to_know || is_last {
             state.kick();
         }
     }
@@ -189,12 +192,18 @@ impl Endpoint {
         state.totals.processed += state.inbox.take_handled();
         if let Some(ticket) = state.inbox.native_processed() {
             state.native.handle_processed(ticket);
-            if state.inbox.is_empty() {
-                state.kick();
-            }
         }
         state.journal.touch_soon();
-        self.flush(state);
+        self.make_room(state);
+    }
+
+    /// The application gives a message back.
+    pub(crate) fn put_back(&self, message: Message) {
+        let mut state = self.lock();
+        state.inbox.put_back(message);
+        self.make_room(&mut state);
+        drop(state);
+        self.notify_arrival();
     }
 
     /// What the peer speaks, or last spoke; `None` before it was there.
@@ -206,11 +215,7 @@ impl Endpoint {
     /// The epoch of the peer's numbering. Messages of two epochs come from two lives of the peer.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        let state = self.lock();
-        match state.dialect {
-            Some(Dialect::Native) => state.native.epoch(),
-            _ => state.lines.epoch().into(),
-        }
+        self.lock().epoch()
     }
 
     /// Messages nobody could handle, oldest first, as many as the box in memory holds. With a store
@@ -245,8 +250,9 @@ impl Endpoint {
         });
     }
 
-    /// Takes no more messages in; the outbox is still emptied. The link ends by itself when nothing is
-    /// left to send. What is not accepted is not acknowledged, so it comes again to whoever comes next.
+    /// Takes no more messages in; the outbox is still emptied. The link ends by itself when nothing is left to
+    /// send, and the application has handled or given back what it had from [`Endpoint::next`]: answers still
+    /// go out. What is not accepted is not acknowledged, so it comes again to whoever comes next.
     pub fn drain(&self) {
         let mut state = self.lock();
         state.inbox.draining = true;

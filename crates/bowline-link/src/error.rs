@@ -50,6 +50,9 @@ pub enum SendError {
     /// The stream's policy dropped it before it was sent.
     #[error("the message was not sent: {0}")]
     Dropped(DropReason),
+    /// It was for an epoch of the peer that is over: the peer has begun a new life since.
+    #[error("the message was not sent: it was for an earlier life of the peer, which has restarted since")]
+    PastEpoch,
     /// This receipt cannot be had.
     #[error(
         "the message was sent, but the receipt \"{0}\" does not come: the peer's dialect has none, or the peer has begun a new life"

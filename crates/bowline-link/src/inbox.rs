@@ -42,6 +42,9 @@ pub(crate) struct Inbox {
     durable: u64,
     /// Handed out and not handled, in order of seqs; handled ones wait for those before them.
     out: VecDeque<Out>,
+    /// Of those, by [`Inbox::take`] without `until_next`, and not handled: they still take up room.
+    held: usize,
+    held_bytes: usize,
     /// Everything up to here was handled.
     processed: u64,
     /// Of the message up to which everything was handled.
@@ -75,6 +78,7 @@ struct Out {
     handled: bool,
     /// It counts as handled when the next one is asked for.
     until_next: bool,
+    size: usize,
 }
 
 /// What became of a message received on a line dialect.
@@ -99,6 +103,8 @@ impl Inbox {
             last: 0,
             durable: 0,
             out: VecDeque::new(),
+            held: 0,
+            held_bytes: 0,
             processed: 0,
             native_processed: None,
             taken: Vec::new(),
@@ -171,7 +177,8 @@ impl Inbox {
     }
 
     fn fits(&self, capacity: usize, size: usize) -> bool {
-        self.messages.len() < capacity && (self.messages.is_empty() || self.bytes + size <= self.capacity_bytes)
+        let fits = self.bytes + self.held_bytes + size <= self.capacity_bytes;
+        self.len() < capacity && (self.is_empty() || fits)
     }
 
     fn push(&mut self, message: Message, lasting: bool) -> Option<u64> {
@@ -193,9 +200,9 @@ impl Inbox {
         if self.draining {
             return native::Room::default();
         }
-        let bytes = self.capacity_bytes.saturating_sub(self.bytes);
-        let bytes = if self.messages.is_empty() { bytes.max(largest) } else { bytes };
-        native::Room { messages: self.capacity.saturating_sub(self.messages.len()) as u64, bytes: bytes as u64 }
+        let bytes = self.capacity_bytes.saturating_sub(self.bytes + self.held_bytes);
+        let bytes = if self.is_empty() { bytes.max(largest) } else { bytes };
+        native::Room { messages: self.capacity.saturating_sub(self.len()) as u64, bytes: bytes as u64 }
     }
 
     /// Whether a message would be accepted at once.
@@ -249,15 +256,20 @@ impl Inbox {
         self.messages.front().is_some_and(|item| item.seq <= self.durable)
     }
 
-    /// The oldest message. It counts as handled when the next one is asked for, or by
-    /// [`Inbox::handled`].
+    /// The oldest message. `until_next`: it counts as handled when the next one is asked for. Otherwise it takes
+    /// up room until [`Inbox::handled`], so that what an application holds is bounded as what waits for it is.
     pub(crate) fn take(&mut self, until_next: bool) -> Option<Message> {
         let item = self.messages.pop_front_if(|item| item.seq <= self.durable)?;
         self.bytes -= item.message.size();
         if item.seq > 0 {
             // What was put back comes before what is out.
             let at = self.out.partition_point(|out| out.seq < item.seq);
-            self.out.insert(at, Out { seq: item.seq, ticket: item.ticket, handled: false, until_next });
+            let size = item.message.size();
+            self.out.insert(at, Out { seq: item.seq, ticket: item.ticket, handled: false, until_next, size });
+            if !until_next {
+                self.held += 1;
+                self.held_bytes += size;
+            }
         }
         Some(item.message)
     }
@@ -276,22 +288,51 @@ impl Inbox {
     /// The application has handled the message with this seq.
     pub(crate) fn handled(&mut self, seq: u64) {
         let Ok(at) = self.out.binary_search_by_key(&seq, |out| out.seq) else { return };
-        self.handled += u64::from(!std::mem::replace(&mut self.out[at].handled, true));
+        if !std::mem::replace(&mut self.out[at].handled, true) {
+            self.handled += 1;
+            self.lets_go(at);
+        }
         // One that was put back is not handled.
         let waiting = self.messages.iter().find(|item| item.seq > 0).map_or(u64::MAX, |item| item.seq);
         if at > 0 || seq > waiting {
             self.taken.push(seq);
         }
+        self.merge(at);
         while let Some(out) = self.out.pop_front_if(|out| out.handled && out.seq < waiting) {
             self.processed = self.processed.max(out.seq);
             self.native_processed = out.ticket.or(self.native_processed);
         }
     }
 
+    /// What is handled and waits beside another one for the same message before them needs no place of its own:
+    /// a message that takes long costs no memory for each one behind it.
+    fn merge(&mut self, at: usize) {
+        let is_handled = |out: &VecDeque<Out>, at: usize| out.get(at).is_some_and(|out| out.handled);
+        if is_handled(&self.out, at + 1) {
+            self.out.remove(at);
+        }
+        if at > 0 && is_handled(&self.out, at - 1) && is_handled(&self.out, at) {
+            self.out.remove(at - 1);
+        }
+    }
+
+    /// The application has the message no more.
+    fn lets_go(&mut self, at: usize) {
+        let out = &self.out[at];
+        if !out.until_next {
+            self.held -= 1;
+            self.held_bytes -= out.size;
+        }
+    }
+
     /// The application gives the message back, unhandled: it is the next to be handed out.
     pub(crate) fn put_back(&mut self, message: Message) {
         let seq = message.seq().unwrap_or(0);
-        let out = self.out.binary_search_by_key(&seq, |out| out.seq).ok().and_then(|at| self.out.remove(at));
+        let at = self.out.binary_search_by_key(&seq, |out| out.seq).ok();
+        let out = at.and_then(|at| {
+            self.lets_go(at);
+            self.out.remove(at)
+        });
         let ticket = out.and_then(|out| out.ticket);
         self.bytes += message.size();
         let at = self.messages.iter().position(|item| item.seq > seq).unwrap_or(self.messages.len());
@@ -308,12 +349,18 @@ impl Inbox {
         Some((ticket, seq))
     }
 
+    /// Messages that wait for the application, and those that it has and has not handled.
     pub(crate) fn len(&self) -> usize {
-        self.messages.len()
+        self.messages.len() + self.held
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.len() == 0
+    }
+
+    /// Messages that the application has and has not handled.
+    pub(crate) fn held(&self) -> usize {
+        self.held
     }
 
     /// Keeps what nobody can handle. The oldest goes when the box is full; `buried` tells.

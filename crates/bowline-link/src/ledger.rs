@@ -132,7 +132,7 @@ pub struct Ledger {
     pub session: legacy::Counters,
     /// The native engine's counts, since the process started.
     pub native: native::Counters,
-    /// Messages received and not yet taken by the application.
+    /// Messages received and not yet handled by the application.
     pub unread: usize,
     /// Messages accepted for sending and not yet acknowledged by the peer.
     pub unsent: usize,

@@ -3,7 +3,7 @@
 /// How much an endpoint may hold. Its memory is bounded by these, whatever its peer and its application do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages received and not yet taken. At least 4.
+    /// Messages received and not yet handled. At least 4.
     pub inbox: usize,
     /// Qos messages accepted for sending. Further calls of `send` wait.
     pub outbox: usize,

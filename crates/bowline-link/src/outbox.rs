@@ -190,7 +190,7 @@ impl Outbox {
     }
 
     fn entry(&self, ticket: Ticket, message: Message, options: Options, now: Instant, upgraded: bool) -> Entry {
-        let Options { policy, ttl, receipt } = options;
+        let Options { policy, ttl, receipt, .. } = options;
         let expires = ttl.map(|ttl| {
             let micros = u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX);
             now + bowline_proto::time::Duration::from_micros(micros)

@@ -105,4 +105,6 @@ pub(crate) struct Options {
     /// It is worth nothing after this long.
     pub(crate) ttl: Option<Duration>,
     pub(crate) receipt: Receipt,
+    /// The only epoch of the peer that it is for.
+    pub(crate) epoch: Option<u64>,
 }

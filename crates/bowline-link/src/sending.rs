@@ -47,6 +47,13 @@ impl<'a> Sending<'a> {
         self
     }
 
+    /// Fails with [`SendError::PastEpoch`] if the peer's epoch is another one when the outbox is to accept the
+    /// message; see [`Endpoint::epoch`]. To be said before the first poll.
+    pub fn in_epoch(mut self, epoch: u64) -> Self {
+        self.options.epoch = Some(epoch);
+        self
+    }
+
     /// What the future waits for. Default: [`Receipt::Stored`]. To be said before the first poll.
     pub fn until(mut self, receipt: Receipt) -> Self {
         self.options.receipt = receipt;

@@ -261,7 +261,9 @@ impl Speaker {
                 }
                 Received::BestEffort { channel, payload } => {
                     self.rate.count();
-                    if state.inbox.accept_best_effort(Message::from_frame(channel, payload, false)) {
+                    let origin = crate::message::Origin { epoch: state.native.epoch(), ..Default::default() };
+                    let message = Message::from_frame(channel, payload, false).with_origin(origin);
+                    if state.inbox.accept_best_effort(message) {
                         state.totals.received_best_effort += 1;
                         endpoint.notify_arrival();
                     } else {

@@ -13,6 +13,7 @@ impl Endpoint {
         if state.outbox.closed {
             return Err(SendError::Closed);
         }
+        state.is_in(options.epoch)?;
         let line = self.0.limits.line;
         match state.dialect {
             Some(dialect) => message.check(dialect, qos, line)?,
@@ -45,12 +46,18 @@ impl Endpoint {
     }
 
     /// Puts `reply` into the outbox and marks `seq` as handled, in one transaction, if there is room;
-    /// gives the reply back if there is not.
-    pub(crate) fn try_reply(&self, seq: Option<u64>, reply: Message) -> Result<Option<Message>, SendError> {
+    /// gives the reply back if there is not. Fails if the peer is not in `epoch` any more.
+    pub(crate) fn try_reply(
+        &self,
+        seq: Option<u64>,
+        epoch: Option<u64>,
+        reply: Message,
+    ) -> Result<Option<Message>, SendError> {
         let mut state = self.lock();
         if state.outbox.closed {
             return Err(SendError::Closed);
         }
+        state.is_in(epoch)?;
         let dialect = state.dialect.unwrap_or(Dialect::Native);
         reply.check(dialect, true, self.0.limits.line)?;
         if !state.outbox.has_room(reply.size()) {

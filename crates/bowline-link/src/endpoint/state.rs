@@ -12,7 +12,7 @@ use crate::journal::Journal;
 use crate::ledger::Totals;
 use crate::outbox::Outbox;
 use crate::saved::{self, Bases};
-use crate::{Dialect, Limits, Message, Policy, Storage};
+use crate::{Dialect, Limits, Message, Policy, SendError, Storage};
 
 /// What the endpoint's users and its link share. Locked for the time of one turn, never across an await.
 #[derive(Debug)]
@@ -135,6 +135,19 @@ impl State {
         }
         self.dialect = Some(dialect);
         self.journal.touch();
+    }
+
+    /// The epoch of the peer's numbering.
+    pub(crate) fn epoch(&self) -> u64 {
+        match self.dialect {
+            Some(Dialect::Native) => self.native.epoch(),
+            _ => self.lines.epoch().into(),
+        }
+    }
+
+    /// Fails if the peer's epoch is another one than this.
+    pub(crate) fn is_in(&self, epoch: Option<u64>) -> Result<(), SendError> {
+        if epoch.is_none_or(|epoch| epoch == self.epoch()) { Ok(()) } else { Err(SendError::PastEpoch) }
     }
 
     /// A new epoch of N begins: what was not acknowledged is numbered anew.

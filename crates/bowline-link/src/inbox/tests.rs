@@ -105,3 +105,34 @@ fn best_effort_is_neither_stored_nor_counted() {
     assert_eq!(texts(&takes(&mut inbox, 1)), ["now"]);
     assert_eq!(inbox.processed(), 0);
 }
+
+#[test]
+fn what_the_application_holds_takes_up_room_until_it_is_handled() {
+    let mut inbox = inbox(6);
+    let all = inbox.room(16).messages;
+    let out = takes(&mut inbox, 6);
+    assert_eq!((inbox.room(16).messages, inbox.len(), inbox.held()), (all, 6, 6), "in hand is not handled");
+    inbox.handled(2);
+    inbox.handled(2);
+    assert_eq!((inbox.room(16).messages, inbox.held()), (all + 1, 5), "once");
+    inbox.put_back(out[0].clone());
+    assert_eq!((inbox.room(16).messages, inbox.held()), (all + 1, 4));
+    takes(&mut inbox, 1);
+    for seq in 1..=6 {
+        inbox.handled(seq);
+    }
+    assert_eq!((inbox.room(16).messages, inbox.room(16).bytes, inbox.held()), (256, 1 << 20, 0));
+}
+
+#[test]
+fn one_that_takes_long_costs_no_memory_for_those_behind_it() {
+    let mut inbox = inbox(200);
+    takes(&mut inbox, 200);
+    for seq in (3..=200).rev().chain([2]) {
+        inbox.handled(seq);
+    }
+    assert_eq!((inbox.out.len(), inbox.processed()), (2, 0));
+    inbox.handled(1);
+    assert_eq!((inbox.out.len(), inbox.processed(), inbox.take_handled()), (0, 200, 200));
+    assert_eq!(inbox.native_processed().map(native::Ticket::seq), Some(200));
+}
