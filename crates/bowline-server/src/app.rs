@@ -3,11 +3,25 @@
 //! An [`App`] is registered under an ident and a name. It makes an [`Instance`] for each instance id that a
 //! device uses; the instance has a queue and a task of its own, so that a slow or failing one hurts nobody else.
 
+mod desk;
+mod erased;
+mod host;
+mod instance;
+mod rules;
+mod stats;
+
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bowline_link::{DownReason, Message, Sending};
 
+pub(crate) use self::desk::UNHEARD;
+pub use self::host::AppEvent;
+use self::host::Observer;
+pub(crate) use self::host::{Apps, Host, Makes, Registered};
+pub use self::rules::{AppLimits, AppRule};
+pub use self::stats::AppStats;
 use crate::Device;
 
 /// Makes instances.
@@ -181,7 +195,9 @@ pub struct Port {
     pub(crate) app: Arc<str>,
     /// `None`: an app for whole lines.
     pub(crate) channel: Option<(u8, u8)>,
-    pub(crate) epoch: u64,
+    /// [`UNHEARD`] as long as the instance has not heard of its device.
+    pub(crate) epoch: Arc<AtomicU64>,
+    pub(crate) observer: Option<Observer>,
 }
 
 impl Port {
@@ -203,10 +219,15 @@ impl Port {
         self.channel.map_or(0, |(_, instance)| instance)
     }
 
-    /// The life of the device that the instance belongs to, see [`Device::epoch`].
+    /// The life of the device that the instance belongs to, see [`Device::epoch`]. One that was made ahead
+    /// belongs to the device's present life until it gets a message.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.bound().unwrap_or_else(|| self.device.epoch())
+    }
+
+    fn bound(&self) -> Option<u64> {
+        Some(self.epoch.load(Ordering::Relaxed)).filter(|epoch| *epoch != UNHEARD)
     }
 
     /// A message to this instance on the device. Whole lines have no `tag`.
@@ -218,14 +239,32 @@ impl Port {
         }
     }
 
-    /// Sends to this instance on the device, exactly once and in order; see [`Device::send`].
+    /// Sends to this instance on the device, exactly once and in order; see [`Device::send`]. When the device
+    /// has restarted since the instance was made, its instances are others: this fails with
+    /// [`SendError::PastEpoch`](crate::SendError::PastEpoch) then.
     pub fn send(&self, tag: u8, payload: &[u8]) -> Sending<'_> {
-        self.device.send(self.message(tag, payload))
+        self.observed(self.message(tag, payload), true)
     }
 
-    /// Sends to this instance on the device if its link is up; see [`Device::send_best_effort`].
+    /// Sends to this instance on the device if its link is up; see [`Device::send_best_effort`] and
+    /// [`Port::send`].
     pub fn send_best_effort(&self, tag: u8, payload: &[u8]) -> Sending<'_> {
-        self.device.send_best_effort(self.message(tag, payload))
+        self.observed(self.message(tag, payload), false)
+    }
+
+    fn observed(&self, message: Message, qos: bool) -> Sending<'_> {
+        if let Some(observer) = &self.observer {
+            observer(&self.device, AppEvent::Sent { message: &message, qos });
+        }
+        self.sending(message, qos)
+    }
+
+    pub(crate) fn sending(&self, message: Message, qos: bool) -> Sending<'_> {
+        let sending = if qos { self.device.send(message) } else { self.device.send_best_effort(message) };
+        match self.bound() {
+            Some(epoch) => sending.in_epoch(epoch),
+            None => sending,
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 use bowline_link::Limits;
 use bowline_proto::DeviceId;
 
+use crate::app::{Apps, Makes, Registered};
 use crate::listener::Kind;
-use crate::{Admission, Device, Keys, Server, Sessions};
+use crate::{Admission, App, AppEvent, AppLimits, AppRule, Device, Instance, Keys, Server, Sessions};
 
 /// Settings of a [`Server`]. The defaults suit some thousand boards on a LAN.
 pub struct Builder {
@@ -30,6 +31,7 @@ pub struct Builder {
     pub(crate) store: Option<bowline_store::Store>,
     pub(crate) keys: Keys,
     pub(crate) handshakes: (u32, u32),
+    pub(crate) apps: Apps,
 }
 
 impl fmt::Debug for Builder {
@@ -56,6 +58,37 @@ pub enum StartError {
     /// The timeout is too short to tell a slow board from a dead one.
     #[error("the timeout of {0:?} is too short: boards answer within some hundred milliseconds, use 1 s or more")]
     Timeout(Duration),
+    /// Two apps have one ident.
+    #[error("the apps {names:?} have the same ident ({}): give each its own", shown(*ident))]
+    SameAppIdent {
+        /// The ident.
+        ident: Option<u8>,
+        /// The apps.
+        names: [String; 2],
+    },
+    /// Two apps have one name.
+    #[error("two apps are named {name:?}: give each its own name")]
+    SameAppName {
+        /// The name.
+        name: String,
+    },
+    /// No app can be named so.
+    #[error("an app cannot be named {name:?}: rules could not tell it")]
+    AppName {
+        /// The name.
+        name: String,
+    },
+    /// A setting names an app that is not registered.
+    #[error("there is no app {name:?}: expected one of {known:?}")]
+    UnknownApp {
+        /// The name.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// Apps could not work within their limits.
+    #[error("the limits of apps make no sense: {0}")]
+    AppLimits(&'static str),
     /// The store cannot be read.
     #[error("the stored devices cannot be read: {0}")]
     Store(bowline_store::ReadError),
@@ -67,6 +100,10 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+}
+
+fn shown(ident: Option<u8>) -> String {
+    ident.map_or_else(|| "none".to_owned(), |ident| ident.to_string())
 }
 
 impl Builder {
@@ -88,6 +125,7 @@ impl Builder {
             store: None,
             keys: Keys::default(),
             handshakes: (5, 20),
+            apps: Apps::default(),
         }
     }
 
@@ -199,7 +237,67 @@ impl Builder {
         self
     }
 
-    /// Called for each device when it connects for the first time. Must not block: spawn a task.
+    /// Messages with a header of three bytes, of which the first is `ident`, go to `app`: each instance id
+    /// (the second byte) of each device has an instance of its own. Ident and name are for one app only.
+    ///
+    /// A server with apps takes the messages of all devices for them: [`Device::recv`] and
+    /// [`Device::next`] are not to be called then.
+    #[must_use]
+    pub fn app(mut self, ident: u8, name: &str, app: impl App) -> Self {
+        self.apps.list.push(Registered::new(Some(ident), name, Makes::Each(Box::new(app))));
+        self
+    }
+
+    /// As [`Builder::app`], with one instance for all devices and instance ids: one queue, one message after
+    /// the other. [`AppMessage::port`](crate::AppMessage::port) is its sender's. It starts with the server and
+    /// stops with it, is never paused, cannot end before, and goes on as it is after a panic.
+    #[must_use]
+    pub fn global_app(mut self, ident: u8, name: &str, instance: impl Instance) -> Self {
+        let one = Makes::One(std::sync::Mutex::new(Some(Box::new(instance))));
+        self.apps.list.push(Registered::new(Some(ident), name, one));
+        self
+    }
+
+    /// As [`Builder::app`], for every message that no other app takes, whatever header it has. All of them
+    /// that come from one device go to one instance. What it sends has no header.
+    #[must_use]
+    pub fn other_app(mut self, name: &str, app: impl App) -> Self {
+        self.apps.list.push(Registered::new(None, name, Makes::Each(Box::new(app))));
+        self
+    }
+
+    /// The app with this name also takes messages without a header: those on U and P, and on H and N those
+    /// sent so. Default: they become dead letters.
+    #[must_use]
+    pub fn lines_app(mut self, name: &str) -> Self {
+        self.apps.lines = Some(name.to_owned());
+        self
+    }
+
+    /// Which devices may use which apps. Default: all of them all.
+    #[must_use]
+    pub fn app_rules(mut self, rules: impl IntoIterator<Item = AppRule>) -> Self {
+        self.apps.rules = rules.into_iter().collect();
+        self
+    }
+
+    /// How much apps may take, and how often they are asked again.
+    #[must_use]
+    pub fn app_limits(mut self, limits: AppLimits) -> Self {
+        self.apps.limits = limits;
+        self
+    }
+
+    /// Called for everything that happens between devices and apps. Must not block. Not called on a server
+    /// without apps.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Fn(&Device, AppEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.apps.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Called for each device when it connects for the first time. Must not block: spawn a task. On a server
+    /// with apps ([`Builder::app`]) the device's messages are theirs.
     #[must_use]
     pub fn on_device(mut self, callback: impl Fn(Device) + Send + Sync + 'static) -> Self {
         self.on_device = Some(Arc::new(callback));
@@ -237,7 +335,7 @@ impl Builder {
         for id in &self.admission.expected {
             DeviceId::new(id).map_err(|error| StartError::Id { id: id.clone(), error })?;
         }
-        Ok(())
+        self.apps.check()
     }
 
     /// Starts the server. It runs until [`Server::shutdown`], or until its last handle is dropped.

@@ -32,12 +32,12 @@ mod server;
 mod stats;
 
 pub use admission::{Admission, Dialects, IdPattern};
-pub use app::{App, AppError, AppMessage, Handled, Instance, Port};
+pub use app::{App, AppError, AppEvent, AppLimits, AppMessage, AppRule, AppStats, Handled, Instance, Port};
 pub use builder::{Builder, StartError};
 pub use dead::DeadError;
 pub use device::Device;
 pub use keys::{Date, DeviceKeys, Issued, KeyChanges, KeyInfo, KeyState, Keys, KeysError};
-pub use server::{DeviceError, Server, Sessions};
+pub use server::{DeviceError, PortError, Server, Sessions};
 pub use stats::Stats;
 
 pub use bowline_link::{

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::Device;
+use crate::app::Host;
 use crate::login::Refusal;
 
 /// The devices a server knows, connected or not.
@@ -21,6 +22,8 @@ pub(crate) struct Registry {
     max_links: usize,
     limits: Limits,
     storage: Option<Storage>,
+    /// Every device is served by the apps.
+    host: Option<Arc<Host>>,
 }
 
 #[derive(Debug)]
@@ -59,6 +62,7 @@ impl Registry {
         max_links: usize,
         limits: Limits,
         storage: Option<Storage>,
+        host: Option<Arc<Host>>,
         mut devices: HashMap<Arc<str>, Entry>,
     ) -> Arc<Self> {
         for entry in devices.values_mut() {
@@ -66,7 +70,7 @@ impl Registry {
             entry.idle_since = Instant::now();
         }
         let known = Mutex::new(Known { devices, linked: 0 });
-        Arc::new(Registry { known, changed: Notify::new(), capacity, max_links, limits, storage })
+        Arc::new(Registry { known, changed: Notify::new(), capacity, max_links, limits, storage, host })
     }
 
     /// The device with this id; a persistent one that is not known yet is made.
@@ -154,7 +158,13 @@ impl Registry {
     }
 
     fn entry<'a>(&self, devices: &'a mut HashMap<Arc<str>, Entry>, id: &str) -> &'a mut Entry {
-        devices.entry(id.into()).or_insert_with(|| Entry::new(Device::new(id, self.limits, self.storage.as_ref())))
+        devices.entry(id.into()).or_insert_with(|| {
+            let device = Device::new(id, self.limits, self.storage.as_ref());
+            if let Some(host) = &self.host {
+                host.adopt(&device);
+            }
+            Entry::new(device)
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -13,15 +13,19 @@ use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::admission::Gate;
+use crate::app::{Host, UNHEARD};
 use crate::lobby::Lobby;
 use crate::login::Refused;
 use crate::rate::Rate;
 use crate::registry::{Entry, Registry};
 use crate::stats::Counters;
-use crate::{Builder, Device, KeyChanges, KeyId, Keys, KeysError, StartError, Stats, listener};
+use crate::{AppStats, Builder, Device, KeyChanges, KeyId, Keys, KeysError, Port, StartError, Stats, listener};
 
 /// Connections beyond those that may be links or in the lobby: on their way in or out.
 const SPARE: usize = 16;
+
+/// How long apps that did not stop in time may take to be dropped.
+const ABORT: Duration = Duration::from_secs(1);
 
 /// A running server. Cheap to clone; stops when the last handle is dropped.
 #[derive(Debug, Clone)]
@@ -56,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) handshakes: Rate,
     pub(crate) max_devices: usize,
     pub(crate) on_device: Option<Arc<dyn Fn(Device) + Send + Sync>>,
+    pub(crate) host: Option<Arc<Host>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -113,6 +118,21 @@ pub enum DeviceError {
     Stopped,
 }
 
+/// Why there is no port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PortError {
+    /// There is no app with this name.
+    #[error("there is no app {name:?}")]
+    UnknownApp {
+        /// The name.
+        name: String,
+    },
+    /// There is no such device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
 impl Server {
     /// Settings for a new server.
     #[must_use]
@@ -140,9 +160,20 @@ impl Server {
         };
         let stored: Vec<_> =
             if storage.is_some() { devices.values().map(|entry| entry.device.clone()).collect() } else { Vec::new() };
-        let registry = Registry::new(builder.max_devices, builder.max_links, builder.limits, storage.clone(), devices);
+        let host = Host::start(builder.apps);
+        let registry = Registry::new(
+            builder.max_devices,
+            builder.max_links,
+            builder.limits,
+            storage.clone(),
+            host.clone(),
+            devices,
+        );
         for device in registry.all() {
             device.endpoint.resume();
+            if let Some(host) = &host {
+                host.adopt(&device);
+            }
         }
         for id in &builder.admission.expected {
             registry.expect(id);
@@ -165,6 +196,7 @@ impl Server {
             handshakes: Rate::new(builder.handshakes.0, builder.handshakes.1),
             max_devices: builder.max_devices,
             on_device: builder.on_device,
+            host,
         });
         let mut tasks = JoinSet::new();
         for (listener, kind) in listeners {
@@ -257,7 +289,37 @@ impl Server {
     /// What was counted so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.0.shared.counters.read()
+        let stats = self.0.shared.counters.read();
+        match &self.0.shared.host {
+            Some(host) => Stats {
+                messages_without_app: host.unheard.without_app.get(),
+                messages_not_allowed: host.unheard.not_allowed.get(),
+                messages_without_instance: host.unheard.without_instance.get(),
+                ..stats
+            },
+            None => stats,
+        }
+    }
+
+    /// What was counted of each app, in the order they were registered.
+    #[must_use]
+    pub fn app_stats(&self) -> Vec<AppStats> {
+        self.0.shared.host.as_ref().map(|host| host.stats()).unwrap_or_default()
+    }
+
+    /// For writing to an instance of an app on a device, whatever the device has said so far. It belongs to
+    /// no life of the device. The device is persistent from now on.
+    ///
+    /// # Errors
+    /// If no such device may log in, or there is no such app.
+    pub fn port(&self, device: &str, app: &str, instance: u8) -> Result<Port, PortError> {
+        let host = self.0.shared.host.as_ref();
+        let (host, at) = host
+            .and_then(|host| Some((host, host.by_name(app)?)))
+            .ok_or_else(|| PortError::UnknownApp { name: app.to_owned() })?;
+        let device = self.expect(device)?;
+        let channel = host.channel(&device, at, instance);
+        Ok(host.port(&device, at, channel, UNHEARD))
     }
 
     /// Stops accepting connections and messages, gives what is queued `drain` to reach its devices,
@@ -270,11 +332,24 @@ impl Server {
         for device in shared.registry.all() {
             device.endpoint.drain();
         }
+        if let Some(host) = &shared.host {
+            host.stop();
+        }
         // Dropping this future leaves the tasks to the next call, or to the last handle.
         let mut tasks = self.0.tasks.lock().await;
-        let all = async { while tasks.join_next().await.is_some() {} };
+        let all = async {
+            while tasks.join_next().await.is_some() {}
+            if let Some(host) = &shared.host {
+                host.ended().await;
+            }
+        };
         if tokio::time::timeout(drain, all).await.is_err() {
             tasks.shutdown().await;
+            if let Some(host) = &shared.host {
+                host.abort();
+                // One that blocks its thread does not hear of it.
+                let _ = tokio::time::timeout(ABORT, host.ended()).await;
+            }
         }
         Sessions(shared.registry.take())
     }
@@ -323,6 +398,9 @@ impl Shared {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if let Some(host) = &self.shared.host {
+            host.abort();
+        }
         // The tasks are aborted with their set. Nobody waits for devices that nothing serves.
         for device in self.shared.registry.all() {
             device.endpoint.close();

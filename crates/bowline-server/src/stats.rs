@@ -89,6 +89,12 @@ stats! {
     refused_too_many_links,
     /// Times accepting paused for want of file descriptors or memory.
     accept_pauses,
+    /// Messages whose header names no app; the qos ones became dead letters.
+    messages_without_app,
+    /// Messages for an app that their device may not use; the qos ones became dead letters.
+    messages_not_allowed,
+    /// Messages that would have made one more instance than a device may have; the qos ones became dead letters.
+    messages_without_instance,
     /// Temporary devices forgotten.
     expired_devices,
     /// Messages queued for or from devices when those were forgotten.
@@ -106,5 +112,9 @@ impl Counter {
 
     pub(crate) fn one(&self) {
         self.add(1);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }

@@ -1,21 +1,71 @@
-//! What the server does with messages until there is an app host: echo, or print.
+//! The apps of `bowline serve`, and what watchers hear of them.
 
 use std::io::Write;
 
-use bowline_server::{Delivery, Device, LinkState, Message, SendError};
+use bowline_apps::Echo;
+use bowline_server::{
+    App, AppError, AppEvent, AppMessage, Builder, Device, Handled, Instance, LinkState, Message, Port,
+};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::App;
+use crate::config::{self, Config};
 use crate::hub::{Hub, Text, What};
 use crate::talk::shown;
 
 /// Ident of the echo app in the three-byte header of dialect H: `[app, instance, app header byte]`.
 const ECHO: u8 = 0;
 
-/// Serves one device for as long as it is known.
-pub(crate) async fn run(app: App, device: Device, hub: Hub, printer: Printer) {
-    tokio::join!(handle(app, &device, &hub, &printer), follow(&device, &hub));
+/// Registers the apps that the configuration names.
+pub(crate) fn register(config: &Config, builder: Builder, printer: &Printer) -> Builder {
+    let (builder, lines) = match config.app {
+        config::App::Echo => (builder.app(ECHO, "echo", Echo), "echo"),
+        config::App::Print => (builder.other_app("print", Print(printer.clone())), "print"),
+    };
+    let lines = config.apps.lines.as_deref().unwrap_or(lines);
+    let builder = if lines.is_empty() { builder } else { builder.lines_app(lines) };
+    builder.app_rules(config.apps.rules()).app_limits(config.apps.limits.limits())
+}
+
+/// Tells watchers what happens.
+pub(crate) fn tells(hub: &Hub, device: &Device, event: AppEvent<'_>) {
+    match event {
+        AppEvent::Received(message) => {
+            hub.tell(device.id(), || What::Received(Text::of(message, message.is_qos())));
+        }
+        AppEvent::Sent { message, qos } => hub.tell(device.id(), || What::Sent(Text::of(message, qos))),
+        AppEvent::Up => {
+            let status = device.status();
+            if let LinkState::Up { dialect, peer } = status.link {
+                let (peer, dialect) = (peer.to_string(), dialect.to_string());
+                hub.tell(device.id(), || What::Up { peer, dialect, connects: status.connects });
+            }
+        }
+        AppEvent::Down(reason) => hub.tell(device.id(), || What::Down { reason: reason.to_string() }),
+        _ => {}
+    }
+}
+
+/// Prints what comes.
+#[derive(Debug, Clone)]
+struct Print(Printer);
+
+impl App for Print {
+    type Instance = Print;
+
+    fn instance(&self, _: Port) -> Print {
+        self.clone()
+    }
+}
+
+impl Instance for Print {
+    async fn handle(&mut self, message: &AppMessage) -> Result<Handled, AppError> {
+        if self.0.print(line(message.port().device(), message.message())).await {
+            Ok(Handled::done())
+        } else {
+            Err(AppError::reject("standard output is closed"))
+        }
+    }
 }
 
 /// Writes lines to standard output from a thread of its own: a reader that stalls makes devices wait, and
@@ -46,83 +96,8 @@ impl Printer {
     }
 }
 
-async fn handle(app: App, device: &Device, hub: &Hub, printer: &Printer) {
-    while let Ok(delivery) = device.next().await {
-        let message = delivery.message().clone();
-        hub.tell(device.id(), || What::Received(Text::of(&message, message.is_qos())));
-        match app {
-            App::Print => {
-                if printer.print(line(device, &message)).await {
-                    delivery.done();
-                } else {
-                    delivery.bury("standard output is closed");
-                }
-            }
-            App::Echo => match message.header() {
-                [] | [ECHO, _, _] => {
-                    if echo(device, hub, delivery).await == Err(SendError::Closed) {
-                        return;
-                    }
-                }
-                header => {
-                    let reason = format!("no app takes messages with the header {header:?}");
-                    tracing::warn!(device = %device.id(), "{reason}: kept as a dead letter");
-                    delivery.bury(reason);
-                }
-            },
-        }
-    }
-}
-
-/// Sends the message back as it came: a qos one in one transaction with its leaving the inbox, so that it
-/// goes back exactly once.
-async fn echo(device: &Device, hub: &Hub, delivery: Delivery) -> Result<(), SendError> {
-    let message = delivery.message().clone();
-    let qos = message.is_qos();
-    let text = Text::of(&message, qos);
-    let sent = if qos {
-        delivery.reply(message).await
-    } else {
-        delivery.done();
-        device.send_best_effort(message).await
-    };
-    match &sent {
-        Ok(()) => hub.tell(device.id(), || What::Sent(text)),
-        // Best effort that finds no link any more: that is what best effort means.
-        Err(error) if !qos => tracing::debug!(device = %device.id(), "an echo was lost: {error}"),
-        Err(SendError::Closed) => {}
-        Err(error) => tracing::warn!(device = %device.id(), "an echo could not be sent: {error}"),
-    }
-    sent
-}
-
 fn line(device: &Device, message: &Message) -> String {
     let text = Text::of(message, message.is_qos());
     let header = if text.header.is_empty() { String::new() } else { format!("[{}] ", text.header) };
     shown(&format!("{}\t{header}{}", device.id(), text.payload)).into_owned()
-}
-
-/// Tells watchers about the device's link.
-async fn follow(device: &Device, hub: &Hub) {
-    let mut watch = device.watch();
-    let mut told = 0;
-    let mut status = watch.now();
-    loop {
-        match &status.link {
-            LinkState::Up { dialect, peer } if status.connects > told => {
-                told = status.connects;
-                hub.tell(device.id(), || What::Up {
-                    peer: peer.to_string(),
-                    dialect: dialect.to_string(),
-                    connects: status.connects,
-                });
-            }
-            LinkState::Down(reason) => hub.tell(device.id(), || What::Down { reason: reason.to_string() }),
-            LinkState::Up { .. } | LinkState::Never => {}
-        }
-        match watch.changed().await {
-            Some(next) if !device.is_closed() => status = next,
-            _ => return,
-        }
-    }
 }

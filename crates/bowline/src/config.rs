@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::cli::ServeArgs;
 use crate::near::nearest;
 
+mod apps;
+
+use apps::Apps;
+
 /// Ports of the two MicroPython libraries.
 const PORTS: [u16; 2] = [9999, 8123];
 
@@ -40,10 +44,11 @@ pub(crate) struct Config {
     /// that `bowline send`, `tail`, `devices`, `dead` and `key` talk to. Relative to the folder the server is
     /// started in.
     pub(crate) data: PathBuf,
-    /// What happens to messages from devices.
-    /// A message with a three-byte header (dialect H) is for the app its first byte names; echo is 0.
-    /// Other headers have no app: such messages are kept as dead letters.
+    /// What happens to messages for which no other app is registered.
+    /// The ident of an app is the first byte of a three-byte header (dialect H) or of the channel (dialect N).
+    /// Messages that no app takes are kept as dead letters.
     pub(crate) app: App,
+    pub(crate) apps: Apps,
     pub(crate) link: Link,
     pub(crate) devices: Devices,
     pub(crate) security: Security,
@@ -51,13 +56,13 @@ pub(crate) struct Config {
     pub(crate) limits: LimitsSection,
 }
 
-/// What happens to messages from devices.
+/// What happens to messages for which no other app is registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum App {
-    /// They go back to the device.
+    /// The app with ident 0 sends them back, and those without a header; what names another ident has no app.
     Echo,
-    /// They are printed on standard output.
+    /// All of them are printed on standard output.
     Print,
 }
 
@@ -171,7 +176,7 @@ pub(crate) struct LimitsSection {
     /// Longest line in bytes, both ways. Boards send some hundred.
     #[schemars(range(min = 256, max = 1_048_576))]
     pub(crate) line: usize,
-    /// Messages of a device waiting for the app. Beyond it the device is made to wait.
+    /// Messages of a device that no app has handled yet. Beyond it the device is made to wait.
     #[schemars(range(min = 4, max = 1_000_000))]
     pub(crate) inbox: usize,
     /// Messages waiting for a device. Beyond it, sending waits.
@@ -200,6 +205,7 @@ impl Default for Config {
             open_lan: false,
             data: PathBuf::from("bowline-data"),
             app: App::Echo,
+            apps: Apps::default(),
             link: Link::default(),
             devices: Devices::default(),
             security: Security::default(),
@@ -302,6 +308,7 @@ impl Config {
             bail!("there is no address to listen on: give `listen` at least one, for example [\"127.0.0.1:9999\"]");
         }
         reference::check_ranges(self)?;
+        self.apps.check()?;
         if self.devices.dialects.is_empty() {
             bail!("devices.dialects is empty: expected at least one of \"H\", \"U\", \"P\", \"N\"");
         }

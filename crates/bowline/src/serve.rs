@@ -21,7 +21,7 @@ use crate::{app, control, logging};
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     if args.check {
-        config.builder().check()?;
+        app::register(&config, config.builder(), &Printer::start()).check()?;
         let keys = Keys::open(&config.data)?;
         config.check_keys(&keys)?;
         let addresses: Vec<_> = config.addresses().collect();
@@ -41,10 +41,10 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let hub = Hub::new();
     let server = {
-        let (app, hub, printer) = (config.app, hub.clone(), Printer::start());
-        let builder = config.builder().keys(keys.clone()).on_device(move |device| {
-            tokio::spawn(app::run(app, device, hub.clone(), printer.clone()));
-        });
+        let hub = hub.clone();
+        let builder = app::register(&config, config.builder(), &Printer::start())
+            .keys(keys.clone())
+            .observer(move |device, event| app::tells(&hub, device, event));
         let opening = {
             let config = config.clone();
             tokio::task::spawn_blocking(move || config.open_store()).await?

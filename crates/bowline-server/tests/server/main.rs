@@ -1,8 +1,10 @@
 //! The server over real loopback sockets. Tests named `rNN_…` are the scenarios of `docs/scenarios.md`.
 
+mod apps;
 mod cancel;
 mod delivery;
 mod durable;
+mod failing_apps;
 mod golden;
 mod harness;
 mod hostile;
@@ -17,3 +19,4 @@ mod plain;
 mod policies;
 mod pressure;
 mod recovery;
+mod scripted;
