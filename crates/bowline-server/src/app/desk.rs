@@ -66,6 +66,8 @@ impl Seat {
 #[derive(Debug)]
 struct Slot {
     seat: Seat,
+    /// `None`: of all devices.
+    port: Option<Port>,
     queue: VecDeque<Envelope>,
     wake: Arc<Notify>,
     best_effort: Arc<AtomicUsize>,
@@ -75,7 +77,14 @@ struct Slot {
 
 impl Slot {
     fn new(seat: Seat) -> Self {
-        Slot { seat, queue: VecDeque::new(), wake: Arc::default(), best_effort: Arc::default(), past: false }
+        Slot {
+            seat,
+            port: None,
+            queue: VecDeque::new(),
+            wake: Arc::default(),
+            best_effort: Arc::default(),
+            past: false,
+        }
     }
 }
 
@@ -185,6 +194,7 @@ pub(crate) async fn serve(host: Arc<Host>, device: Device) {
         global_best_effort: Arc::default(),
         epoch: device.epoch(),
         connects: 0,
+        rule: host.rules.about(device.id()),
         host,
         device,
     };
@@ -224,6 +234,8 @@ struct Clerk {
     global_best_effort: Arc<AtomicUsize>,
     epoch: u64,
     connects: u64,
+    /// Which one decides what the device may use.
+    rule: Option<usize>,
 }
 
 impl Clerk {
@@ -252,7 +264,7 @@ impl Clerk {
         if message.epoch() != self.epoch {
             self.follows_epoch();
         }
-        match self.host.route(self.device.id(), message.header()) {
+        match self.host.route(self.rule, message.header()) {
             Ok((app, channel)) if self.host.apps[app].is_global() => self.hands_to_all(app, channel, delivery),
             Ok((app, channel)) => self.hands(app, channel, delivery),
             Err(NoRoute::NoApp(reason)) => {
@@ -305,8 +317,8 @@ impl Clerk {
             }
         }
         let Some(slot) = state.slots.get_mut(&key) else { return };
-        let port = Port { epoch: Arc::clone(&slot.seat.epoch), ..self.host.port(&self.device, app, channel, epoch) };
-        if let Some(envelope) = self.envelope(app, delivery, port, &slot.best_effort) {
+        let Some(port) = &slot.port else { return };
+        if let Some(envelope) = self.envelope(app, delivery, port.clone(), &slot.best_effort) {
             slot.queue.push_back(envelope);
             slot.wake.notify_one();
         }
@@ -317,7 +329,7 @@ impl Clerk {
         let port = self.host.port(&self.device, key.app, channel, key.epoch);
         let seat = Seat { app: key.app, instance: key.instance, epoch: Arc::clone(&port.epoch) };
         let past = key.epoch != UNHEARD && key.epoch != self.epoch;
-        let slot = Slot { past, ..Slot::new(seat.clone()) };
+        let slot = Slot { past, port: Some(port.clone()), ..Slot::new(seat.clone()) };
         instance::spawn(&self.host, &self.desk, seat, &slot.wake, Some(port));
         state.slots.insert(key, slot);
     }
@@ -340,7 +352,7 @@ impl Clerk {
     }
 
     fn makes_ahead(&self) {
-        for (app, instance) in self.host.ahead(self.device.id()) {
+        for (app, instance) in self.host.ahead(self.device.id(), self.rule) {
             let channel = self.host.channel(&self.device, app, instance);
             let key = Key { app, instance: channel.map(|(_, instance)| instance), epoch: UNHEARD };
             let mut state = self.desk.lock();
@@ -374,5 +386,36 @@ impl Clerk {
             },
         };
         Some(Envelope { delivery, port, _waits: waits })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::{App, AppError, AppMessage, Apps, Handled, Instance, Makes, Registered};
+
+    struct Nothing;
+
+    impl App for Nothing {
+        type Instance = Nothing;
+
+        fn instance(&self, _: Port) -> Nothing {
+            Nothing
+        }
+    }
+
+    impl Instance for Nothing {
+        async fn handle(&mut self, _: &AppMessage) -> Result<Handled, AppError> {
+            Ok(Handled::done())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_device_that_says_nothing_costs_little() {
+        let app = Registered::new(Some(0), "nothing", Makes::Each(Box::new(Nothing)));
+        let host = Host::start(Apps { list: vec![app], ..Apps::default() }).unwrap();
+        let device = Device::new("d", bowline_link::Limits::default(), None);
+        let task = size_of_val(&serve(Arc::clone(&host), device));
+        assert!(task + size_of::<Desk>() < 1_024, "{task} bytes");
     }
 }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::desk::{self, Desk};
-use super::erased::{AnyApp, AnyInstance};
+use super::erased::{AnyApp, AnyInstance, caught_in};
 use super::instance;
 use super::rules::Rules;
 use super::stats::{AppCounters, Quiet};
@@ -131,7 +131,7 @@ pub(crate) struct Host {
     by_ident: HashMap<u8, usize>,
     lines: Option<usize>,
     rest: Option<usize>,
-    rules: Rules,
+    pub(crate) rules: Rules,
     pub(crate) limits: AppLimits,
     pub(crate) observer: Option<Observer>,
     /// Of the apps there is one instance of.
@@ -234,8 +234,8 @@ impl Host {
         self.apps[app].ident.filter(|_| !without).map(|ident| (ident, instance))
     }
 
-    /// Which app gets a message with this header from this device.
-    pub(crate) fn route(&self, device: &str, header: &[u8]) -> Result<Route, NoRoute> {
+    /// Which app gets a message with this header from a device that `rule` decides about.
+    pub(crate) fn route(&self, rule: Option<usize>, header: &[u8]) -> Result<Route, NoRoute> {
         let found = match *header {
             [] => self.lines.map(|at| (at, None)),
             [ident, instance, _] => self.by_ident.get(&ident).map(|&at| (at, Some((ident, instance)))),
@@ -253,7 +253,7 @@ impl Host {
             }));
         };
         let name = &self.apps[at].name;
-        if self.rules.allow(device, name) {
+        if self.rules.allow(rule, name) {
             Ok((at, channel))
         } else {
             Err(NoRoute::NotAllowed(format!("the device may not use the app {name:?}")))
@@ -261,14 +261,14 @@ impl Host {
     }
 
     /// Instances that an app wants before the device has said anything.
-    pub(crate) fn ahead(&self, device: &str) -> Vec<(usize, u8)> {
+    pub(crate) fn ahead(&self, device: &str, rule: Option<usize>) -> Vec<(usize, u8)> {
         let mut ahead = Vec::new();
         for (at, app) in self.apps.iter().enumerate() {
             let Makes::Each(any) = &app.makes else { continue };
-            if !self.rules.allow(device, &app.name) {
+            if !self.rules.allow(rule, &app.name) {
                 continue;
             }
-            match super::erased::caught_in(|| any.ahead(device)) {
+            match caught_in(|| any.ahead(device)) {
                 Ok(instances) => ahead.extend(instances.into_iter().map(|instance| (at, instance))),
                 Err(lapse) => {
                     app.counters.panics.one();
@@ -291,7 +291,10 @@ impl Host {
 
     pub(crate) fn observe(&self, device: &Device, event: AppEvent<'_>) {
         if let Some(observer) = &self.observer {
-            observer(device, event);
+            // It is not worth a device that it panics.
+            if let Err(lapse) = caught_in(|| observer(device, event)) {
+                self.unheard.said.warn(device.id(), &format!("the observer of apps does not observe: {lapse:?}"));
+            }
         }
     }
 

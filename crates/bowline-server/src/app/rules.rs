@@ -24,10 +24,14 @@ impl Rules {
         Rules(rules.into_iter().map(|rule| (patterns(&rule.devices), rule.allow)).collect())
     }
 
-    /// Whether the device with this id may use the app with this name.
-    pub(crate) fn allow(&self, device: &str, app: &str) -> bool {
-        let fits = |patterns: &[IdPattern]| patterns.iter().any(|pattern| pattern.matches(device));
-        match self.0.iter().find(|(patterns, _)| fits(patterns)) {
+    /// The rule that decides about the device with this id, if there is one.
+    pub(crate) fn about(&self, device: &str) -> Option<usize> {
+        self.0.iter().position(|(patterns, _)| patterns.iter().any(|pattern| pattern.matches(device)))
+    }
+
+    /// Whether a device that this rule decides about may use the app with this name.
+    pub(crate) fn allow(&self, rule: Option<usize>, app: &str) -> bool {
+        match rule.and_then(|rule| self.0.get(rule)) {
             Some((_, allowed)) => allowed.iter().any(|name| name == "*" || name == app),
             None => true,
         }
@@ -101,9 +105,10 @@ mod tests {
             allow: allow.iter().map(ToString::to_string).collect(),
         };
         let rules = Rules::new(vec![rule(&["garden-*", "hall"], &["echo"]), rule(&["garden-1", "b?ck"], &["*"])]);
-        assert!(rules.allow("garden-1", "echo") && !rules.allow("garden-1", "mqtt"));
-        assert!(rules.allow("back", "mqtt") && !rules.allow("hall", "mqtt"));
-        assert!(rules.allow("kitchen", "mqtt"), "no rule is about it");
+        let allow = |device, app| rules.allow(rules.about(device), app);
+        assert!(allow("garden-1", "echo") && !allow("garden-1", "mqtt"));
+        assert!(allow("back", "mqtt") && !allow("hall", "mqtt"));
+        assert!(allow("kitchen", "mqtt"), "no rule is about it");
     }
 
     #[test]

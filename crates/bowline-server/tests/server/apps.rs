@@ -230,6 +230,31 @@ async fn r22_a_rebooted_device_reaches_a_new_instance_and_hears_nothing_of_the_o
 }
 
 #[tokio::test]
+async fn r22_on_n_a_new_life_reaches_a_new_instance_too() {
+    let (app, mut log) = scripted(|message: AppMessage| async move {
+        assert_eq!(message.port().epoch(), message.message().epoch());
+        Ok(Handled::reply(0, message.payload().to_vec()))
+    });
+    let server = server().app(1, "app", app).start().await.unwrap();
+    for (life, told) in [("0", ["1 starts", "1 handles 0"]), ("1", ["2 starts", "2 handles 1"])] {
+        // One that keeps nothing: its next life has another epoch.
+        let client = Client::builder("n", server.addresses()[0].to_string()).start().unwrap();
+        soon(client.send(Message::on_channel(1, 0, 0, life.as_bytes()))).await.unwrap();
+        let mut seen = vec![log.next().await, log.next().await];
+        if life == "1" {
+            // The old one pauses with the old link, if that is seen before the new one, and stops.
+            while seen.len() < 3 || seen.iter().any(|told| told.contains("pauses")) && seen.len() < 4 {
+                seen.push(log.next().await);
+            }
+            assert!(seen.iter().any(|told| told == "1 stops"), "{seen:?}");
+            seen.retain(|told| told.starts_with('2'));
+        }
+        assert_eq!(seen, told);
+        assert_eq!(soon(client.recv()).await.unwrap().text(), Some(life));
+    }
+}
+
+#[tokio::test]
 async fn an_instance_that_ends_loses_no_message_in_its_queue() {
     let (app, mut log) = scripted(|message: AppMessage| async move {
         tokio::task::yield_now().await;
@@ -487,4 +512,11 @@ async fn settings_of_apps_that_make_no_sense_are_refused() {
     assert!(error.to_string().contains("attempts is 0"), "{error}");
     let server = server().app(1, "a", echo()).start().await.unwrap();
     assert!(server.port("h", "b", 0).unwrap_err().to_string().contains(r#"no app "b""#));
+}
+
+#[test]
+fn the_guide_ends_with_the_example() {
+    let guide = include_str!("../../../../docs/apps/writing.md");
+    let code = guide.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(code, include_str!("../../examples/fan.rs"));
 }

@@ -261,7 +261,7 @@ fn streams() -> impl Iterator<Item = Stream> {
 
 /// A port that is free, and that the system gives nobody while the server is away: not one of those it
 /// takes for connections (from 32,768 on), or a device could find itself connected to itself.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     (0..1_000)
         .map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(20_000..32_000))))
         .find(|address| TcpListener::bind(address).is_ok())

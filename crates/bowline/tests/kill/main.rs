@@ -11,6 +11,7 @@
 mod app;
 mod diary;
 mod fleet;
+mod handler;
 mod ledger;
 mod role;
 
@@ -50,4 +51,5 @@ fn process() {
     if let Some(role) = role::Role::of_this_process() {
         app::run(&role);
     }
+    handler::run();
 }
