@@ -162,17 +162,24 @@ impl Handled {
 pub struct AppError {
     pub(crate) reason: String,
     pub(crate) again: bool,
+    /// It is one of the attempts that a message has.
+    pub(crate) counts: bool,
 }
 
 impl AppError {
     /// It may go better next time.
     pub fn retry(reason: impl Into<String>) -> Self {
-        AppError { reason: reason.into(), again: true }
+        AppError { reason: reason.into(), again: true, counts: true }
     }
 
     /// It never will: the message becomes a dead letter at once.
     pub fn reject(reason: impl Into<String>) -> Self {
-        AppError { reason: reason.into(), again: false }
+        AppError { reason: reason.into(), again: false, counts: true }
+    }
+
+    /// The message was not tried, because what handles it is not there: it comes again, however often, and its attempts are not used up.
+    pub fn later(reason: impl Into<String>) -> Self {
+        AppError { reason: reason.into(), again: true, counts: false }
     }
 
     /// Why, for people.

@@ -1,6 +1,7 @@
 //! The apps of `bowline serve`, and what watchers hear of them.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use bowline_apps::Echo;
 use bowline_server::{
@@ -10,6 +11,7 @@ use bowline_server::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{self, Config};
+use crate::external::{External, Externals};
 use crate::hub::{Hub, Text, What};
 use crate::talk::shown;
 
@@ -17,7 +19,10 @@ use crate::talk::shown;
 const ECHO: u8 = 0;
 
 /// Registers the apps that the configuration names.
-pub(crate) fn register(config: &Config, builder: Builder, printer: &Printer) -> Builder {
+pub(crate) fn register(config: &Config, builder: Builder, printer: &Printer, externals: &Externals) -> Builder {
+    let external =
+        |builder: Builder, external: &Arc<External>| builder.app(external.ident, &external.name, external.app());
+    let builder = externals.all().fold(builder, external);
     let (builder, lines) = match config.app {
         config::App::Echo => (builder.app(ECHO, "echo", Echo), "echo"),
         config::App::Print => (builder.other_app("print", Print(printer.clone())), "print"),

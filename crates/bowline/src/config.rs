@@ -14,9 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::cli::ServeArgs;
 use crate::near::nearest;
 
+mod api;
 mod apps;
 
+pub(crate) use api::Api;
 use apps::Apps;
+pub(crate) use apps::External;
 
 /// Ports of the two MicroPython libraries.
 const PORTS: [u16; 2] = [9999, 8123];
@@ -54,6 +57,7 @@ pub(crate) struct Config {
     pub(crate) security: Security,
     pub(crate) store: StoreSection,
     pub(crate) limits: LimitsSection,
+    pub(crate) api: Api,
 }
 
 /// What happens to messages for which no other app is registered.
@@ -206,6 +210,7 @@ impl Default for Config {
             data: PathBuf::from("bowline-data"),
             app: App::Echo,
             apps: Apps::default(),
+            api: Api::default(),
             link: Link::default(),
             devices: Devices::default(),
             security: Security::default(),
@@ -309,6 +314,7 @@ impl Config {
         }
         reference::check_ranges(self)?;
         self.apps.check()?;
+        self.api.check()?;
         if self.devices.dialects.is_empty() {
             bail!("devices.dialects is empty: expected at least one of \"H\", \"U\", \"P\", \"N\"");
         }

@@ -15,13 +15,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::app::Printer;
 use crate::cli::ServeArgs;
 use crate::config::{App, Config, DialectName, Durability};
+use crate::external::Externals;
 use crate::hub::Hub;
 use crate::{app, control, logging};
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     if args.check {
-        app::register(&config, config.builder(), &Printer::start()).check()?;
+        app::register(&config, config.builder(), &Printer::start(), &Externals::new(&config)).check()?;
         let keys = Keys::open(&config.data)?;
         config.check_keys(&keys)?;
         let addresses: Vec<_> = config.addresses().collect();
@@ -38,11 +39,17 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let keys = Keys::open(&config.data)?;
     config.check_keys(&keys)?;
     let socket = control::Socket::bind(&config.data)?;
+    let tcp = match config.api.listen {
+        Some(address) => Some(control::Tcp::bind(address, &config.api.token_file(&config.data)).await?),
+        None => None,
+    };
+    let api = tcp.as_ref().map(|tcp| tcp.address);
+    let externals = Externals::new(&config);
     let mut signals = Signals::new()?;
     let hub = Hub::new();
     let server = {
         let hub = hub.clone();
-        let builder = app::register(&config, config.builder(), &Printer::start())
+        let builder = app::register(&config, config.builder(), &Printer::start(), &externals)
             .keys(keys.clone())
             .observer(move |device, event| app::tells(&hub, device, event));
         let opening = {
@@ -56,7 +63,12 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         };
         builder.start().await.map_err(explain)?
     };
-    let control = socket.serve(server.clone(), keys.clone(), hub);
+    let control = socket
+        .serve(control::Api { server: server.clone(), keys: keys.clone(), hub, externals: externals.clone() }, tcp);
+    if let Some(address) = api {
+        let token = config.api.token_file(&config.data);
+        tracing::info!("local API on {address}, for those who know the token in {}", token.display());
+    }
     // Announced only now: whoever reads this may connect.
     greet(&config, &keys, server.addresses());
 
@@ -65,6 +77,8 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     tracing::info!(
         "{signal}: taking no more messages, sending what is queued (at most {drain:?}; again to stop at once)"
     );
+    // Programs get no more messages, so that nobody waits for their answers.
+    externals.stop();
     let left = tokio::select! {
         sessions = server.shutdown(drain) => {
             let left: usize = sessions.devices().map(|device| device.ledger()).map(|left| left.unsent + left.unread).sum();

@@ -186,7 +186,8 @@ impl Runner {
         let host = Arc::clone(&self.host);
         let (app, limits) = (&host.apps[self.seat.app], &host.limits);
         let (reason, again) = match why {
-            Why::Error(AppError { reason, again }) => (shortened(reason), again),
+            Why::Error(AppError { reason, counts: false, .. }) if self.lasts() => return self.later(&reason).await,
+            Why::Error(AppError { reason, again, .. }) => (shortened(reason), again),
             Why::Lapse(Lapse::Timeout(limit)) => {
                 app.counters.timeouts.one();
                 (format!("it took longer than {limit:?}"), true)
@@ -232,6 +233,17 @@ impl Runner {
         if failures > 0 {
             self.waits(limits.pause(failures, fastrand::f64())).await;
         }
+    }
+
+    /// Whether there is a message in hand that is in the inbox until it is handled.
+    fn lasts(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| lasts(&head.envelope.delivery))
+    }
+
+    /// The message in hand comes again after a pause, as if it had not been tried.
+    async fn later(&mut self, reason: &str) {
+        tracing::debug!(app = %self.app().name, "a message waits: {}", shortened(reason.to_owned()));
+        self.waits(self.host.limits.pause(1, fastrand::f64())).await;
     }
 
     /// Waits, unless the instance is to end.

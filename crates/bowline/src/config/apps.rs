@@ -105,6 +105,10 @@ impl Apps {
 }
 
 impl Limits {
+    pub(crate) fn handle_timeout(&self) -> Duration {
+        Duration::from_millis(self.handle_timeout_ms)
+    }
+
     pub(crate) fn limits(&self) -> AppLimits {
         AppLimits {
             attempts: self.attempts,
