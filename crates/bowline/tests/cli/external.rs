@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use bowline_client::{Client, RequestError};
+use bowline_client::{Client, Dialect, RequestError};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
@@ -34,7 +34,11 @@ fn socket(server: &Server) -> PathBuf {
 }
 
 async fn device(server: &Server) -> Client {
-    let client = Client::builder("kitchen", server.address()).start().unwrap();
+    device_of(server, Dialect::Native).await
+}
+
+async fn device_of(server: &Server, dialect: Dialect) -> Client {
+    let client = Client::builder("kitchen", server.address()).dialect(dialect).start().unwrap();
     tokio::time::timeout(PATIENCE, client.connected()).await.unwrap().unwrap();
     client
 }
@@ -100,6 +104,10 @@ async fn the_example_in_python_answers_on_the_socket() {
     assert!(matches!(refused, Err(RequestError::NoAnswer { .. })), "{refused:?}");
     let list = stdout(&server.command(&["dead", "list"]));
     assert!(list.contains("expected {\"litres\": number}"), "{list}");
+    // On lines with a header of three bytes it is the same app.
+    drop(client);
+    let client = device_of(&server, Dialect::Headers).await;
+    assert_eq!(asks(&client, "{\"litres\": 1}").await, "{\"total\": 6}");
 }
 
 /// Cargo builds the examples with the tests, beside the binary.
