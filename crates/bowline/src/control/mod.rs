@@ -22,6 +22,7 @@
 //! the token, if the configuration says so ([`Tcp`]). `docs/api/openapi.yaml` describes all of it.
 
 mod apps;
+mod bounded;
 mod client;
 mod dead;
 mod devices;

@@ -16,7 +16,11 @@ use axum::response::Response;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
+use super::bounded::Bounded;
 use super::server::problem;
+
+/// Connections at a time, one for each program that takes messages, and some more.
+const CONNECTIONS: usize = 64;
 
 /// Bytes of randomness in a token.
 const TOKEN: usize = 32;
@@ -42,7 +46,7 @@ impl Tcp {
 
     pub(super) async fn serve(self, routes: Router) {
         let routes = routes.layer(from_fn_with_state(self.token, admit));
-        if let Err(error) = axum::serve(self.listener, routes).await {
+        if let Err(error) = axum::serve(Bounded::new(self.listener, CONNECTIONS), routes).await {
             tracing::error!(%error, "the local API on TCP stopped");
         }
     }

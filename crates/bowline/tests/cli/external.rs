@@ -155,6 +155,19 @@ fn without_the_token_and_for_pages_of_others_there_is_nothing_on_tcp() {
     assert!(server.whole_log().iter().all(|line| !line.contains(token)));
 }
 
+#[test]
+fn one_connection_too_many_on_tcp_is_told_so() {
+    let mut server = starts();
+    let line = server.logs("local API on ");
+    let address = line.split("local API on ").nth(1).unwrap().split(',').next().unwrap();
+    let held: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let request = format!("GET /v1/apps HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    let refused = asks_by_hand(TcpStream::connect(address).unwrap(), &request);
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("64 connections are open"), "{refused}");
+    // Those who have a place keep it.
+    assert!(asks_by_hand(&held[63], &request).starts_with("HTTP/1.1 401 "));
+}
+
 /// Without a program messages wait, and use up none of their attempts; with one they come under the same id
 /// until it has answered, over a crash of the server.
 #[tokio::test(flavor = "multi_thread")]
