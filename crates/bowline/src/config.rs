@@ -29,7 +29,7 @@ const PORTS: [u16; 2] = [9999, 8123];
 /// The file, with defaults for what is not in it.
 ///
 /// The comments of the fields are what `docs/configuration.md` and the schema say of them, and the ranges are
-/// enforced: a field needs nothing but its declaration, its comment and its default. See [`reference`].
+/// enforced: a field needs nothing but its declaration, its comment and its default. See the module `reference`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {

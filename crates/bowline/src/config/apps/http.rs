@@ -16,9 +16,9 @@ pub(crate) struct Section {
     /// The app's ident, by which devices name it.
     #[schemars(range(min = 0, max = 255))]
     ident: u8,
-    /// Hosts that may be asked: [http:// or https://]host[:port]. In the host * stands for any text, ? for one
+    /// Hosts that may be asked: `[http:// or https://]host[:port]`. In the host * stands for any text, ? for one
     /// character. Without a scheme both, without a port that of the scheme (80, 443), :* for any port.
-    /// For example "api.example.org", "*.example.org", "https://example.org", "homeassistant.local:8123".
+    /// For example `api.example.org`, `*.example.org`, `https://example.org`, `homeassistant.local:8123`.
     allow: Vec<String>,
     /// Networks that may be connected to although they are not the public Internet, for example "192.168.1.0/24".
     /// Without: no private, loopback, link-local, shared (100.64.0.0/10), multicast or reserved address, IPv4 or
