@@ -62,6 +62,8 @@ pub(super) struct Speaker {
     rate: Rate,
     /// The engine was told to wait until the output is written.
     held: bool,
+    /// It has had the session, even if it ended in the same turn.
+    started: bool,
 }
 
 impl Speaker {
@@ -84,6 +86,7 @@ impl Speaker {
             described: None,
             rate: Rate::new(limits.messages_per_second),
             held: false,
+            started: false,
         }
     }
 }
@@ -99,7 +102,7 @@ impl Speak for Speaker {
 
     /// On the device a new link has the session at once.
     fn has_session(&self, state: &State) -> bool {
-        state.native.side() == Side::Device || self.link.is_up()
+        state.native.side() == Side::Device || self.started || self.link.is_up()
     }
 
     fn handle_time(&mut self, now: Instant, _: bool) {
@@ -282,6 +285,7 @@ impl Speaker {
                     state.outbox.handle_processed(state.bases.tx + state.native.peer_processed());
                 }
                 Received::NewEpoch { forgotten, .. } => {
+                    self.started = true;
                     if forgotten {
                         tracing::warn!(
                             device = %endpoint.0.device,
@@ -300,7 +304,8 @@ impl Speaker {
                 Received::Closing { code, text } => {
                     tracing::info!(device = %endpoint.0.device, code, text = ?text, "the peer closes the link");
                 }
-                Received::Acked | Received::Resumed | Received::Handled => {}
+                Received::Resumed => self.started = true,
+                Received::Acked | Received::Handled => {}
             }
             self.syncs_acked(endpoint, state);
         }

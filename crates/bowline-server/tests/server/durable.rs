@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::mpsc;
 
-use bowline_proto::native::wire::{Ack, Channel, Credit, Cursors, Data, Frame};
+use bowline_proto::native::wire::{Ack, Channel, Credit, Cursors, Data, Frame, Start};
 use bowline_server::{Builder, Dialect, Limits, Server};
 use bowline_store::{Change, Durability, Millis, OpenError, Store};
 use bowline_store_vfs::{Call, Folder};
@@ -403,6 +403,21 @@ async fn what_h_had_parked_when_n_took_over_takes_no_number_of_n() {
     }
     let late = all.split_off(all.len().saturating_sub(3));
     assert_eq!(late, [(4, "[3]".to_owned()), (5, "[4]".to_owned()), (6, "new".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_link_that_starts_and_breaks_in_one_read_has_had_the_session() {
+    let folder = Folder::new();
+    let server = starts(&folder).await;
+    let mut board = Board::logs_in_h(&server, "n").await;
+    board.sends("000001[0]").await;
+    board.expects("00002c").await;
+    let (mut peer, welcome) = crate::golden::comes_in(&server, 0).await;
+    let credit = Credit { messages: 100, bytes: 10_000 };
+    let start = Start { epoch: welcome.epoch, cursors: Cursors::default(), credit };
+    peer.0.writes([frame(&Frame::Start(start)), vec![0xff; 8]].concat()).await;
+    // What it would send now would get the numbers of the epoch that has begun.
+    assert_eq!(soon(board.line()).await, None);
 }
 
 /// Waits for an ACK of N as this.
