@@ -1,13 +1,15 @@
 //! The project's own commands, started as `cargo xtask …`.
 //!
 //! This file is the command line only. What a command does is a list of [`steps`]: the checks of
-//! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the proof that the
-//! core runs without an operating system in [`bare_metal`].
+//! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the pages that are
+//! written from the code in [`docs`], the proof that the core runs without an operating system in
+//! [`bare_metal`].
 
 mod apt;
 mod bare_metal;
 mod checks;
 mod command;
+mod docs;
 mod peers;
 mod steps;
 
@@ -43,6 +45,11 @@ enum Task {
     /// another one, set BOWLINE_MICROPYTHON to its path: nothing is installed then.
     Peers,
 
+    /// Write the parts of `docs/` that are made from the code: the reference of the configuration.
+    ///
+    /// A test fails while they are not what the code says.
+    Docs,
+
     /// Prove that the core is `no_std`: build it for a microcontroller, check its dependencies.
     ///
     /// Needs Debian's package tools; the cross-compiler (about 140 MB to load, 850 MB unpacked)
@@ -57,6 +64,7 @@ fn main() -> ExitCode {
     let (name, steps) = match Cli::parse().task {
         Task::Test => ("test", checks::test_steps()),
         Task::Peers => ("peers", vec![peers::STEP]),
+        Task::Docs => ("docs", vec![docs::STEP]),
         Task::BareMetal => ("bare-metal", bare_metal::STEPS.to_vec()),
         Task::Ci => ("ci", checks::ci_steps()),
     };

@@ -10,6 +10,7 @@ use bowline_secure::{Key, KeyId, Provision};
 use bowline_store::{ReadError, Store};
 use tokio::sync::watch;
 
+use crate::channels::Channels;
 use crate::opener::Opener;
 use crate::runner::{Attempt, Next, Runner, Speech};
 use crate::{Backoff, Client};
@@ -24,6 +25,7 @@ pub struct Builder {
     limits: Limits,
     key: Option<(KeyId, Key)>,
     store: Option<Store>,
+    quarantine: Duration,
     on_failure: Box<dyn FnMut(&Attempt) -> Next + Send>,
 }
 
@@ -85,6 +87,7 @@ impl Builder {
             limits: Limits::default(),
             key: None,
             store: None,
+            quarantine: Duration::from_secs(600),
             on_failure: Box::new(|_| Next::Retry),
         }
     }
@@ -136,6 +139,15 @@ impl Builder {
     #[must_use]
     pub fn store(mut self, store: Store) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// How long the instance id of a request that was not answered, or of a channel that was closed, is not used
+    /// again while the app may still write to it. It is not used again anyhow while there are others. Default:
+    /// 10 minutes.
+    #[must_use]
+    pub fn quarantine(mut self, quarantine: Duration) -> Self {
+        self.quarantine = quarantine;
         self
     }
 
@@ -200,6 +212,7 @@ impl Builder {
             on_failure: self.on_failure,
         };
         let task = tokio::spawn(runner.run(stopped));
-        Ok(Client::new(endpoint, stop, task))
+        let channels = Channels::new(endpoint.clone(), self.quarantine);
+        Ok(Client::new(channels, endpoint, self.dialect, stop, task))
     }
 }

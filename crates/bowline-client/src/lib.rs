@@ -9,18 +9,26 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Apps on the server that answer are asked by [`Client::request`], and talked to by [`Client::open`].
+//!
 //! [`Client::send`] waits for as many links as it takes. The client connects for ever, with jittered
 //! back-off, unless its policy says otherwise.
 
 mod backoff;
 mod builder;
+mod channel;
+mod channels;
 mod client;
+mod ids;
 mod opener;
+mod request;
 mod runner;
 
 pub use backoff::Backoff;
 pub use builder::{BuildError, Builder};
+pub use channel::{Channel, OpenError};
 pub use client::Client;
+pub use request::{Request, RequestError};
 pub use runner::{Attempt, Next};
 
 pub use bowline_link::{

@@ -154,6 +154,15 @@ impl Endpoint {
         }
     }
 
+    /// The next message if one is there; otherwise as [`Endpoint::next`].
+    ///
+    /// # Errors
+    /// As [`Endpoint::recv`].
+    pub fn try_next(&self) -> Result<Option<Delivery>, RecvError> {
+        let taken = self.take(&mut self.lock(), false)?;
+        Ok(taken.map(|message| Delivery::new(self.clone(), message)))
+    }
+
     fn take(&self, state: &mut State, until_next: bool) -> Result<Option<Message>, RecvError> {
         let Some(message) = state.inbox.take(until_next) else {
             return if state.outbox.closed { Err(RecvError::Closed) } else { Ok(None) };

@@ -1,6 +1,7 @@
 //! The apps of `bowline serve`, and what watchers hear of them.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Context;
 use bowline_apps::Echo;
@@ -13,6 +14,7 @@ use bowline_server::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{self, Config};
+use crate::external::{External, Externals};
 use crate::hub::{Hub, Text, What};
 use crate::talk::shown;
 
@@ -56,7 +58,11 @@ pub(crate) fn register(
     builder: Builder,
     printer: &Printer,
     opened: &Opened,
+    externals: &Externals,
 ) -> anyhow::Result<Builder> {
+    let external =
+        |builder: Builder, external: &Arc<External>| builder.app(external.ident, &external.name, external.app());
+    let builder = externals.all().fold(builder, external);
     let (builder, lines) = match config.app {
         config::App::Echo => (builder.app(ECHO, "echo", Echo), "echo"),
         config::App::Print => (builder.other_app("print", Print(printer.clone())), "print"),

@@ -1,4 +1,6 @@
-//! The configuration file. Every field is explained in `docs/configuration.md`.
+//! The configuration file. Every field is explained in `docs/configuration.md`, which is written from here.
+
+mod reference;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,122 +8,197 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bowline_server::{Admission, Builder, Dialects, Keys, Limits, Server};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::ServeArgs;
 use crate::near::nearest;
 
+mod api;
 mod apps;
 mod mqtt;
 mod record;
 
+pub(crate) use api::Api;
 use apps::Apps;
+pub(crate) use apps::External;
 
 /// Ports of the two MicroPython libraries.
 const PORTS: [u16; 2] = [9999, 8123];
 
 /// The file, with defaults for what is not in it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+///
+/// The comments of the fields are what `docs/configuration.md` and the schema say of them, and the ranges are
+/// enforced: a field needs nothing but its declaration, its comment and its default. See the module `reference`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Addresses to listen on. All dialects on each.
+    /// Addresses to listen on. Each speaks all dialects, told apart by their first bytes.
+    /// 9999 and 8123 are the default ports of the two MicroPython libraries.
     pub(crate) listen: Vec<SocketAddr>,
-    /// Addresses to listen on for devices that speak plain lines.
+    /// Addresses to listen on for devices that speak plain lines (dialect P), whatever their id.
     pub(crate) listen_plain: Vec<SocketAddr>,
-    /// Addresses to listen on for devices with keys only.
+    /// Addresses to listen on for devices with keys only (`bowline key`). Needs no open_lan.
     pub(crate) listen_secured: Vec<SocketAddr>,
-    /// Other addresses than those of this machine may be listened on, without proof of who connects.
+    /// Must be true before an address that the network can reach is listened on for devices without keys:
+    /// they cannot prove who they are, so that everyone who can reach the port may connect under any id
+    /// that has no key.
+    /// `--open-lan` sets this and listens on 0.0.0.0 (both ports) unless `listen` says otherwise.
     pub(crate) open_lan: bool,
-    /// Folder for the server's files.
+    /// Folder for the server's files: the store, the devices' keys, the lock that keeps it to one server, and the
+    /// socket that `bowline send`, `tail`, `devices`, `device show`, `dead` and `key` talk to. Relative to the
+    /// folder the server is started in.
     pub(crate) data: PathBuf,
-    /// What happens to messages for which no other app is registered.
+    /// What happens to messages for which no other app is set up.
+    /// The ident of an app is the first byte of a three-byte header (dialect H) or of the channel (dialect N).
+    /// Messages that no app takes are kept as dead letters.
     pub(crate) app: App,
     pub(crate) apps: Apps,
     pub(crate) link: Link,
     pub(crate) devices: Devices,
     pub(crate) security: Security,
-    pub(crate) limits: LimitsSection,
     pub(crate) store: StoreSection,
+    pub(crate) limits: LimitsSection,
+    pub(crate) api: Api,
 }
 
-/// What happens to messages for which no other app is registered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// What happens to messages for which no other app is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum App {
-    /// The app with ident 0 sends them back; the rest become dead letters.
+    /// The app with ident 0 sends them back, and those without a header; what names another ident has no app.
     Echo,
-    /// All of them are printed to standard output.
+    /// All of them are printed on standard output.
     Print,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The connections of devices.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Link {
+    /// The timeout the boards are configured with (TIMEOUT in their local.py), in milliseconds.
+    /// An outage is declared after one and a half of it without a byte.
+    #[schemars(range(min = 100, max = 3_600_000))]
     pub(crate) timeout_ms: u64,
+    /// How long a connection may take to log in, in milliseconds.
+    #[schemars(range(min = 100, max = 600_000))]
     pub(crate) login_timeout_ms: u64,
+    /// Pause between a board's login and the first message to it, in milliseconds; small boards need it.
+    #[schemars(range(min = 0, max = 60_000))]
     pub(crate) settle_ms: u64,
+    /// How many messages may go to a board at once before they go one by one.
+    /// Boards keep 5 (H) or 20 (U) unread messages and drop the link at one more.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) pace_burst: u32,
+    /// Time from each further message to the next, in milliseconds. 0: no limit.
+    #[schemars(range(min = 0, max = 3_600_000))]
     pub(crate) pace_ms: u64,
+    /// How long a server that is asked to stop goes on sending what is queued, in milliseconds.
+    #[schemars(range(min = 0, max = 3_600_000))]
     pub(crate) drain_ms: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Devices without keys. One with a key (`bowline key new ID`) gets in with that and with nothing else, on
+/// dialect N, whether its id is listed here or not.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Devices {
+    /// Ids that are known before they connect. They never expire.
     pub(crate) expected: Vec<String>,
+    /// Patterns of further ids: * stands for any text, ? for one character. [] lets only expected ones in.
     pub(crate) allow: Vec<String>,
+    /// Patterns of ids that speak plain lines; on the wire their login looks like that of U.
     pub(crate) plain: Vec<String>,
+    /// Dialects spoken at all; at least one.
     pub(crate) dialects: Vec<DialectName>,
+    /// How long a device that is not expected is remembered after its link has ended, in seconds.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
     pub(crate) expiry_s: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub(crate) enum DialectName {
+    /// Lines with message ids and a three-byte header, which names the app.
     H,
+    /// Lines with message ids.
     U,
+    /// Plain lines.
     P,
+    /// The native one, with keys or without.
     N,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Devices on dialect N, and their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Security {
+    /// Patterns of ids that may speak N without a key, on the addresses in listen and listen_plain. They must
+    /// be expected or allowed, too. [] asks every device on N for its key.
     pub(crate) open: Vec<String>,
+    /// How many handshakes with a key an address may ask for in a second, or a network of 64 bits with IPv6,
+    /// also on this machine, once `handshake_burst` is used up. Resumptions are not counted. 0: no limit.
+    /// More are told to try again later. Raise it if many devices come from one address.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub(crate) handshakes_per_second: u32,
+    /// How many of them at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) handshake_burst: u32,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// Where sessions and queues are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StoreSection {
+    /// What an acknowledged message survives.
     pub(crate) durability: Durability,
 }
 
 /// What an acknowledged message survives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Durability {
     /// Power cuts.
     #[default]
     Fsync,
-    /// The end of this process.
+    /// The end of the server, however sudden.
     Os,
-    /// Nothing.
+    /// Nothing, and no file is written.
     Memory,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// What the server holds at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitsSection {
+    /// Devices known.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) devices: usize,
+    /// Links.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) links: usize,
+    /// Connections that have not logged in.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) logins: usize,
+    /// Longest line in bytes, both ways. Boards send some hundred.
+    #[schemars(range(min = 256, max = 1_048_576))]
     pub(crate) line: usize,
+    /// Messages of a device that no app has handled yet. Beyond it the device is made to wait.
+    #[schemars(range(min = 4, max = 1_000_000))]
     pub(crate) inbox: usize,
+    /// Messages waiting for a device. Beyond it, sending waits.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) outbox: usize,
+    /// Bytes in each of these two queues of a device. One message is taken whatever its size.
+    #[schemars(range(min = 0, max = 1_073_741_824))]
     pub(crate) queue_bytes: usize,
+    /// Best-effort messages waiting for a device's link. Beyond it, sending them fails.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) best_effort: usize,
+    /// Messages nobody could handle that are kept for each device.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) dead_letters: usize,
+    /// Messages a second taken from one link; a faster device is made to wait. 0: no limit.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub(crate) messages_per_second: u32,
 }
 
@@ -135,6 +212,7 @@ impl Default for Config {
             data: PathBuf::from("bowline-data"),
             app: App::Echo,
             apps: Apps::default(),
+            api: Api::default(),
             link: Link::default(),
             devices: Devices::default(),
             security: Security::default(),
@@ -236,45 +314,14 @@ impl Config {
         if self.addresses().next().is_none() {
             bail!("there is no address to listen on: give `listen` at least one, for example [\"127.0.0.1:9999\"]");
         }
-        if !(100..=3_600_000).contains(&self.link.timeout_ms) {
-            bail!("link.timeout_ms = {}: expected 100 to 3600000, the boards' own timeout", self.link.timeout_ms);
-        }
-        if !(100..=600_000).contains(&self.link.login_timeout_ms) {
-            bail!("link.login_timeout_ms = {}: expected 100 to 600000", self.link.login_timeout_ms);
-        }
-        if !(256..=1024 * 1024).contains(&self.limits.line) {
-            bail!(
-                "limits.line = {}: expected 256 to 1048576 bytes, boards send some hundred in a line",
-                self.limits.line
-            );
-        }
-        let queues = [
-            ("inbox", self.limits.inbox, 4),
-            ("outbox", self.limits.outbox, 1),
-            ("best_effort", self.limits.best_effort, 1),
-            ("dead_letters", self.limits.dead_letters, 1),
-            ("devices", self.limits.devices, 1),
-            ("links", self.limits.links, 1),
-            ("logins", self.limits.logins, 1),
-        ];
-        if let Some((name, value, least)) =
-            queues.into_iter().find(|(_, value, least)| !(*least..=1_000_000).contains(value))
-        {
-            bail!("limits.{name} = {value}: expected {least} to 1000000");
-        }
+        reference::check_ranges(self)?;
         self.apps.check()?;
+        self.api.check()?;
         if self.devices.dialects.is_empty() {
             bail!("devices.dialects is empty: expected at least one of \"H\", \"U\", \"P\", \"N\"");
         }
         if !self.listen_secured.is_empty() && !self.speaks(DialectName::N) {
             bail!("listen_secured is for the native dialect: add \"N\" to devices.dialects, or leave it out");
-        }
-        let Security { handshakes_per_second, handshake_burst, .. } = self.security;
-        if handshakes_per_second > 1_000_000 {
-            bail!("security.handshakes_per_second = {handshakes_per_second}: expected 0 (no limit) to 1000000");
-        }
-        if !(1..=1_000_000).contains(&handshake_burst) {
-            bail!("security.handshake_burst = {handshake_burst}: expected 1 to 1000000");
         }
         Ok(())
     }
@@ -369,39 +416,11 @@ impl Config {
 fn nearest_field(message: &str) -> Option<String> {
     let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let unknown = names.next()?;
-    if let Some(section) = SECTIONS.iter().find(|(_, fields)| fields.contains(&unknown)) {
-        return Some(format!("{unknown}` in the section `[{}]", section.0));
+    if let Some(section) = reference::section_of(unknown) {
+        return Some(format!("{unknown}` in the section `[{section}]"));
     }
     nearest(unknown, names).map(str::to_owned)
 }
-
-/// Which fields are in which section, for those that are looked for in the wrong one.
-const SECTIONS: [(&str, &[&str]); 11] = [
-    ("apps", &["lines", "rules"]),
-    ("apps.limits", &["attempts", "first_pause_ms", "longest_pause_ms", "handle_timeout_ms", "instances"]),
-    ("apps.http", &["networks", "roots", "total_ms", "idle_ms", "body_bytes", "answer_bytes", "redirects"]),
-    ("apps.record", &["rotate", "file_mb", "keep_days", "keep_mb"]),
-    ("apps.relay", &["circles", "hops", "groups"]),
-    ("apps.time", &["zone"]),
-    ("link", &["timeout_ms", "login_timeout_ms", "settle_ms", "pace_burst", "pace_ms", "drain_ms"]),
-    ("devices", &["expected", "allow", "plain", "dialects", "expiry_s"]),
-    ("security", &["open", "handshakes_per_second", "handshake_burst"]),
-    ("store", &["durability"]),
-    (
-        "limits",
-        &[
-            "links",
-            "logins",
-            "line",
-            "inbox",
-            "outbox",
-            "queue_bytes",
-            "best_effort",
-            "dead_letters",
-            "messages_per_second",
-        ],
-    ),
-];
 
 #[cfg(test)]
 mod tests {
@@ -431,6 +450,9 @@ mod tests {
     fn a_field_in_the_wrong_section_is_sent_to_the_right_one() {
         let error = Config::parse("timeout_ms = 3000\n").unwrap_err().to_string();
         assert!(error.contains("did you mean `timeout_ms` in the section `[link]`?"), "{error}");
+        // Also where the section need not be there.
+        let error = Config::parse("[apps]\nhops = 2\n").unwrap_err().to_string();
+        assert!(error.contains("did you mean `hops` in the section `[apps.relay]`?"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod control;
 mod dead;
 mod demo;
 mod device;
+mod external;
 mod how;
 mod hub;
 mod inspect;

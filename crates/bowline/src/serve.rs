@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::app::Printer;
 use crate::cli::ServeArgs;
 use crate::config::{App, Config, DialectName, Durability};
+use crate::external::Externals;
 use crate::hub::Hub;
 use crate::units::count;
 use crate::{app, control, logging};
@@ -23,8 +24,8 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     logging::start(&args.log, args.log_format)?;
     if args.check {
-        let opened = app::Opened::unopened(&config)?;
-        app::register(&config, config.builder(), &Printer::start(), &opened)?.check()?;
+        let (opened, externals) = (app::Opened::unopened(&config)?, Externals::new(&config));
+        app::register(&config, config.builder(), &Printer::start(), &opened, &externals)?.check()?;
         let keys = Keys::open(&config.data)?;
         config.check_keys(&keys)?;
         let addresses: Vec<_> = config.addresses().collect();
@@ -40,6 +41,12 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let keys = Keys::open(&config.data)?;
     config.check_keys(&keys)?;
     let socket = control::Socket::bind(&config.data)?;
+    let tcp = match config.api.listen {
+        Some(address) => Some(control::Tcp::bind(address, &config.api.token_file(&config.data)).await?),
+        None => None,
+    };
+    let api = tcp.as_ref().map(|tcp| tcp.address);
+    let externals = Externals::new(&config);
     let mut signals = Signals::new()?;
     let hub = Hub::new();
     let server = {
@@ -49,7 +56,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
             tokio::task::spawn_blocking(move || anyhow::Ok((config.open_store()?, app::Opened::open(&config)?))).await?
         };
         let (store, opened) = opening.context("the server did not start")?;
-        let builder = app::register(&config, config.builder(), &Printer::start(), &opened)?
+        let builder = app::register(&config, config.builder(), &Printer::start(), &opened, &externals)?
             .keys(keys.clone())
             .observer(move |device, event| app::tells(&hub, device, event));
         let builder = match store {
@@ -58,7 +65,12 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         };
         builder.start().await.map_err(explain)?
     };
-    let control = socket.serve(server.clone(), keys.clone(), hub);
+    let control = socket
+        .serve(control::Api { server: server.clone(), keys: keys.clone(), hub, externals: externals.clone() }, tcp);
+    if let Some(address) = api {
+        let token = config.api.token_file(&config.data);
+        tracing::info!("local API on {address}, for those who know the token in {}", token.display());
+    }
     // Announced only now: whoever reads this may connect.
     greet(&config, &keys, server.addresses());
 
@@ -67,6 +79,8 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     tracing::info!(
         "{signal}: taking no more messages, sending what is queued (at most {drain:?}; again to stop at once)"
     );
+    // Programs get no more messages, so that nobody waits for their answers.
+    externals.stop();
     let left = tokio::select! {
         sessions = server.shutdown(drain) => {
             let left: usize = sessions.devices().map(|device| device.ledger()).map(|left| left.unsent + left.unread).sum();

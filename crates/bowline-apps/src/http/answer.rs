@@ -266,11 +266,11 @@ mod tests {
         let parts = texts(&answer(body.as_bytes()), Shape::Parts(19), 999);
         assert_eq!(
             parts,
-            [r#"[200,"0123456789abcdefgh",{"part":0}]"#, r#"[200,"ü0123456789",{"last":true,"part":1}]"#]
+            [r#"[200,"0123456789abcdefgh",{"part":0}]"#, r#"[200,"ü0123456789",{"part":1,"last":true}]"#]
         );
-        assert_eq!(texts(&answer(b""), Shape::Parts(19), 999), [r#"[200,"",{"last":true,"part":0}]"#]);
+        assert_eq!(texts(&answer(b""), Shape::Parts(19), 999), [r#"[200,"",{"part":0,"last":true}]"#]);
         let cut = Answer { cut: true, ..answer(b"x") };
-        assert_eq!(texts(&cut, Shape::Parts(19), 999), [r#"[200,"x",{"cut":true,"last":true,"part":0}]"#]);
+        assert_eq!(texts(&cut, Shape::Parts(19), 999), [r#"[200,"x",{"part":0,"cut":true,"last":true}]"#]);
     }
 
     #[test]
@@ -316,8 +316,9 @@ mod tests {
     #[test]
     fn an_error_fits_whatever_it_says() {
         let problem = Problem::new(Code::NotAllowed, "\"".repeat(1000));
-        assert!(problem.payload(192).len() <= 192 && problem.payload(192).starts_with(br#"{"detail":"\"#));
+        let payload = problem.payload(192);
+        assert!(payload.len() <= 192 && payload.starts_with(br#"{"error":"not-allowed","detail":"\"#));
         let problem = Problem::new(Code::Tls, "who?");
-        assert_eq!(problem.payload(192), br#"{"detail":"who?","error":"tls"}"#);
+        assert_eq!(problem.payload(192), br#"{"error":"tls","detail":"who?"}"#);
     }
 }

@@ -81,7 +81,9 @@ pub enum PayloadError {
 pub(crate) fn read(payload: &[u8], tag: u8, names: &BTreeMap<u8, String>) -> Result<Readings, PayloadError> {
     use serde_json::Value as Json;
     match serde_json::from_slice(payload).map_err(|error| PayloadError::NotJson(error.to_string()))? {
-        Json::Object(mut fields) => {
+        Json::Object(fields) => {
+            // By name, whatever the order in which the board has them.
+            let mut fields: BTreeMap<_, _> = fields.into_iter().collect();
             let at = fields.remove("t").map(|t| time(&t)).transpose()?;
             if fields.len() > VALUES {
                 return Err(PayloadError::TooMany(fields.len()));

@@ -7,5 +7,6 @@ mod harness;
 mod links;
 mod native;
 mod random;
+mod requests;
 mod sending;
 mod world;

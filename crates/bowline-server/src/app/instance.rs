@@ -193,8 +193,8 @@ impl Runner {
         let (app, limits) = (&host.apps[self.seat.app], &host.limits);
         let (reason, again) = match why {
             // Best effort does not wait.
-            Why::Error(AppError { counts: false, .. }) if self.head.as_ref().is_some_and(Head::lasts) => {
-                return self.waits(limits.first_pause).await;
+            Why::Error(AppError { reason, counts: false, .. }) if self.head.as_ref().is_some_and(Head::lasts) => {
+                return self.comes_again(&reason).await;
             }
             Why::Error(AppError { reason, again, .. }) => (shortened(reason), again),
             Why::Lapse(Lapse::Timeout(limit)) => {
@@ -242,6 +242,12 @@ impl Runner {
         if failures > 0 {
             self.waits(limits.pause(failures, fastrand::f64())).await;
         }
+    }
+
+    /// The message in hand comes again after a pause, as if it had not been tried.
+    async fn comes_again(&mut self, reason: &str) {
+        tracing::debug!(app = %self.app().name, "a message waits: {}", shortened(reason.to_owned()));
+        self.waits(self.host.limits.pause(1, fastrand::f64())).await;
     }
 
     /// Waits, unless the instance is to end.

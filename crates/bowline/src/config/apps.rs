@@ -8,40 +8,77 @@ use std::time::Duration;
 
 use anyhow::bail;
 use bowline_server::{AppLimits, AppRule, Builder};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::mqtt::Mqtt;
 use super::record::Record;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// Apps, which handle the messages of devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Apps {
-    /// The app that takes messages without a header; without, the one that `app` names.
+    /// The app that takes messages without a header: every line on U and P, and what is sent so on H and N.
+    /// Default: the one that `app` names. "": none, they become dead letters.
+    #[schemars(example = &"echo")]
     pub(crate) lines: Option<String>,
     pub(crate) limits: Limits,
     pub(crate) mqtt: Mqtt,
     pub(crate) record: Record,
     rules: Vec<Rule>,
+    pub(crate) external: Vec<External>,
     http: Option<http::Section>,
     relay: Option<relay::Section>,
     time: Option<time::Section>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Which devices may use which apps, by patterns of ids and names of apps ("*": all). The first rule that fits a
+/// device decides; without one it may use every app. What a device sends to others is kept as dead letters.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Rule {
+    /// Patterns of device ids.
+    #[schemars(example = ["garden-*"])]
     devices: Vec<String>,
+    /// Names of the apps they may use.
+    #[schemars(example = ["echo"])]
     allow: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// An app outside of the server: a program that takes its messages from the local API. See docs/apps/external.md.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct External {
+    /// The app's ident, by which devices name it. No other app has it.
+    #[schemars(range(min = 0, max = 255), example = 7)]
+    pub(crate) ident: u8,
+    /// The app's name, by which the program names it. No other app has it.
+    #[schemars(example = &"garden")]
+    pub(crate) name: String,
+}
+
+/// How much apps may take, and how often they are asked again.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
+    /// How often a message is given to a failing app before it is kept as a dead letter.
+    #[schemars(range(min = 1, max = 1_000_000))]
     attempts: u32,
+    /// The pause after the first failure, in milliseconds. Each further one is twice as long, and shortened at
+    /// random by up to a half.
+    #[schemars(range(min = 1, max = 86_400_000))]
     first_pause_ms: u64,
+    /// The longest pause, in milliseconds. Not less than the first.
+    #[schemars(range(min = 1, max = 86_400_000))]
     longest_pause_ms: u64,
+    /// How long an app may take for one message, in milliseconds. Longer counts as a failure.
+    #[schemars(range(min = 1, max = 86_400_000))]
     handle_timeout_ms: u64,
+    /// Instances of apps that one device may have at a time. Messages for one more are kept as dead letters.
+    #[schemars(range(min = 1, max = 65_536))]
     instances: usize,
+    /// Best-effort messages waiting for an instance. More are dropped.
+    #[schemars(range(min = 1, max = 1_000_000))]
     best_effort: usize,
 }
 
@@ -69,25 +106,16 @@ impl Apps {
         if self.rules.iter().any(|rule| rule.devices.is_empty()) {
             bail!("a rule in apps.rules is about no device: give its `devices` some patterns, \"*\" for all");
         }
+        let Limits { first_pause_ms, longest_pause_ms, handle_timeout_ms, .. } = self.limits;
+        if longest_pause_ms < first_pause_ms {
+            bail!(
+                "apps.limits.longest_pause_ms = {longest_pause_ms}: expected {first_pause_ms} or more, the first pause"
+            );
+        }
         self.mqtt.check()?;
         self.record.check()?;
-        let limits = &self.limits;
-        let day = 24 * 3_600_000;
-        let counts = [
-            ("attempts", u64::from(limits.attempts), 1, 1_000_000),
-            ("first_pause_ms", limits.first_pause_ms, 1, day),
-            ("longest_pause_ms", limits.longest_pause_ms, limits.first_pause_ms, day),
-            ("handle_timeout_ms", limits.handle_timeout_ms, 1, day),
-            ("instances", limits.instances as u64, 1, 65_536),
-            ("best_effort", limits.best_effort as u64, 1, 1_000_000),
-        ];
-        for (name, value, least, most) in counts {
-            if !(least..=most).contains(&value) {
-                bail!("apps.limits.{name} = {value}: expected {least} to {most}");
-            }
-        }
         if let Some(http) = &self.http {
-            http.check(limits.handle_timeout_ms)?;
+            http.check(handle_timeout_ms)?;
         }
         if let Some(relay) = &self.relay {
             relay.check()?;
@@ -119,6 +147,10 @@ impl Apps {
 }
 
 impl Limits {
+    pub(crate) fn handle_timeout(&self) -> Duration {
+        Duration::from_millis(self.handle_timeout_ms)
+    }
+
     pub(crate) fn limits(&self) -> AppLimits {
         AppLimits {
             attempts: self.attempts,

@@ -5,41 +5,56 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use bowline_apps::record::{Rotate, Settings};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The app record (ident 3): what boards measure is kept in SQLite files. Nothing is written before a board sends
+/// to it. See docs/apps/record.md.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Record {
+    /// Whether there is such an app.
     enabled: bool,
-    /// Empty: in the data folder.
+    /// Folder of the files. "": `record` in the data folder.
     folder: PathBuf,
+    /// What a recorded message survives.
     durability: RecordDurability,
+    /// A new file begins with each of these, by UTC, and when the last one is full.
     rotate: RotateName,
+    /// Size at which a file is full, in MiB.
+    #[schemars(range(min = 1, max = 65_536))]
     file_mb: u64,
-    /// 0: for ever.
+    /// Days after the end of its time at which a file is removed. 0: never.
+    #[schemars(range(min = 0, max = 4_294_967_295u64))]
     keep_days: u32,
-    /// 0: without a bound.
+    /// What all files may have together before the oldest is removed, in MiB: at least twice file_mb. 0: no bound.
+    #[schemars(range(min = 0, max = 1_099_511_627_776u64))]
     keep_mb: u64,
+    /// Different series that a device may have in a file.
+    #[schemars(range(min = 1, max = 10_000))]
     series: usize,
-    /// By tag. Keys of TOML are texts.
+    /// Names of series for messages that are a number alone, by their tag: { 1 = "temp", 2 = "hum" }.
     names: BTreeMap<String, String>,
 }
 
 /// What a recorded message survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum RecordDurability {
     /// Power cuts.
     Fsync,
-    /// The end of this process.
+    /// The end of the server, however sudden.
     Os,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum RotateName {
+    /// Each day.
     Day,
+    /// Each month.
     Month,
+    /// Each year.
     Year,
 }
 
@@ -82,15 +97,9 @@ impl Record {
     }
 
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let Record { file_mb, keep_mb, series, .. } = *self;
-        if !(1..=65_536).contains(&file_mb) {
-            bail!("apps.record.file_mb = {file_mb}: expected 1 to 65536");
-        }
-        if keep_mb != 0 && !(2 * file_mb..=1 << 40).contains(&keep_mb) {
+        let Record { file_mb, keep_mb, .. } = *self;
+        if keep_mb != 0 && keep_mb < 2 * file_mb {
             bail!("apps.record.keep_mb = {keep_mb}: expected 0 (no bound), or at least twice file_mb, {}", 2 * file_mb);
-        }
-        if !(1..=10_000).contains(&series) {
-            bail!("apps.record.series = {series}: expected 1 to 10000");
         }
         for (tag, name) in &self.names {
             if tag.parse::<u8>().is_err() {

@@ -122,11 +122,15 @@ fn millis(duration: Duration) -> u64 {
 
 /// Says that there is no such device, and what was perhaps meant.
 pub(super) fn unknown(server: &Server, id: &str) -> Response {
+    problem(StatusCode::NOT_FOUND, unknown_text(server, id))
+}
+
+pub(super) fn unknown_text(server: &Server, id: &str) -> String {
     let known = server.devices();
     let hint = match (nearest(id, known.iter().map(|device| device.id())), known.len()) {
         (Some(nearest), _) => format!("did you mean {nearest:?}?"),
         (None, 0) => "no device has connected yet".to_owned(),
         (None, count) => format!("known are {count}, see `bowline devices`"),
     };
-    problem(StatusCode::NOT_FOUND, format!("no device {id:?} has connected: {hint}"))
+    format!("no device {id:?} has connected: {hint}")
 }

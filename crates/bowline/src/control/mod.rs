@@ -12,14 +12,22 @@
 //! | `POST /v1/dead/{number}/retry` | the [`DeadLetter`] that is none any more, or [`Problem`] |
 //! | `DELETE /v1/dead/{number}` | the [`DeadLetter`] that is no more, or [`Problem`] |
 //! | `POST /v1/keys/reload` | [`KeysReloaded`], or [`Problem`] |
+//! | `GET /v1/apps` | a list of [`App`] |
+//! | `GET /v1/apps/{name}` | [`App`]; or, with an upgrade, a WebSocket that takes the app's messages |
+//! | `POST /v1/apps/{name}/next` | messages of the app, or [`Problem`] |
+//! | `POST /v1/apps/{name}/answers` | what became of each answer, or [`Problem`] |
 //! | `GET /v1/tail` | one [`Event`](crate::hub::Event) a line, as it happens |
 //!
-//! The socket is readable and writable for the server's user only.
+//! The socket is readable and writable for the server's user only. The same is offered on TCP, for those who know
+//! the token, if the configuration says so ([`Tcp`]). `docs/api/openapi.yaml` describes all of it.
 
+mod apps;
+mod bounded;
 mod client;
 mod dead;
 mod devices;
 mod server;
+mod tcp;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +37,8 @@ use serde::{Deserialize, Serialize};
 use crate::how::How;
 
 pub(crate) use client::{Client, escape};
-pub(crate) use server::Socket;
+pub(crate) use server::{Api, Socket};
+pub(crate) use tcp::Tcp;
 
 /// Where the socket is.
 fn socket(data: &Path) -> PathBuf {
@@ -209,6 +218,17 @@ pub(crate) enum Sent {
     Written { micros: u64 },
     /// The device has not acknowledged it in time. It stays queued, and survives the server if it is `stored`.
     Queued { device_is_up: bool, stored: bool },
+}
+
+/// An app outside of the server.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct App {
+    pub(crate) name: String,
+    pub(crate) ident: u8,
+    /// Messages that are offered and that no program has taken; at most one of each instance.
+    pub(crate) waiting: usize,
+    /// Messages that programs have and have not answered.
+    pub(crate) in_hand: usize,
 }
 
 /// The keys were read again.

@@ -19,7 +19,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{KeysReloaded, Problem, Send, Sent, Status, dead, devices};
+use super::{KeysReloaded, Problem, Send, Sent, Status, Tcp, apps, dead, devices};
+use crate::external::Externals;
 use crate::how::{How, Until};
 use crate::hub::{Event, Hub, Text, What};
 use crate::{cli, talk};
@@ -38,15 +39,16 @@ pub(crate) struct Socket {
 #[derive(Debug)]
 pub(crate) struct Server {
     socket: PathBuf,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// What requests are answered from.
 #[derive(Clone)]
-pub(super) struct Api {
-    pub(super) server: bowline_server::Server,
-    pub(super) keys: Keys,
-    hub: Hub,
+pub(crate) struct Api {
+    pub(crate) server: bowline_server::Server,
+    pub(crate) keys: Keys,
+    pub(crate) hub: Hub,
+    pub(crate) externals: Externals,
 }
 
 impl Socket {
@@ -71,31 +73,41 @@ impl Socket {
         Ok(Socket { path, listener })
     }
 
-    /// Starts answering.
-    pub(crate) fn serve(self, server: bowline_server::Server, keys: Keys, hub: Hub) -> Server {
-        let routes = Router::new()
-            .route("/v1/status", get(status))
-            .route("/v1/devices", get(devices::list))
-            .route("/v1/devices/{id}", get(devices::show).delete(devices::forget))
-            .route("/v1/devices/{id}/messages", post(send))
-            .route("/v1/dead", get(dead::list))
-            .route("/v1/dead/{number}", get(dead::show).delete(dead::drop))
-            .route("/v1/dead/{number}/retry", post(dead::retry))
-            .route("/v1/keys/reload", post(reload_keys))
-            .route("/v1/tail", get(tail))
-            .with_state(Api { server, keys, hub });
+    /// Starts answering, here and on TCP if that is wanted.
+    pub(crate) fn serve(self, api: Api, tcp: Option<Tcp>) -> Server {
+        let routes = routes(api);
+        let tcp = tcp.map(|tcp| tokio::spawn(tcp.serve(routes.clone())));
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(self.listener, routes).await {
                 tracing::error!(%error, "the local API stopped: `bowline send` and `bowline tail` do not work any more");
             }
         });
-        Server { socket: self.path, task }
+        Server { socket: self.path, tasks: std::iter::once(task).chain(tcp).collect() }
     }
+}
+
+/// Everything there is. `docs/api/openapi.yaml` describes it, and a test compares.
+fn routes(api: Api) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/devices", get(devices::list))
+        .route("/v1/devices/{id}", get(devices::show).delete(devices::forget))
+        .route("/v1/devices/{id}/messages", post(send))
+        .route("/v1/dead", get(dead::list))
+        .route("/v1/dead/{number}", get(dead::show).delete(dead::drop))
+        .route("/v1/dead/{number}/retry", post(dead::retry))
+        .route("/v1/keys/reload", post(reload_keys))
+        .route("/v1/apps", get(apps::list))
+        .route("/v1/apps/{name}", get(apps::subscribe))
+        .route("/v1/apps/{name}/next", post(apps::next))
+        .route("/v1/apps/{name}/answers", post(apps::answers))
+        .route("/v1/tail", get(tail))
+        .with_state(api)
 }
 
 impl Server {
     pub(crate) fn stop(self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         // Gone or not, the next server replaces it.
         let _ = fs::remove_file(&self.socket);
     }
@@ -262,7 +274,7 @@ async fn tail(State(context): State<Api>) -> Response {
     ([("content-type", "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-async fn next(events: &mut broadcast::Receiver<Event>) -> Option<Event> {
+pub(super) async fn next(events: &mut broadcast::Receiver<Event>) -> Option<Event> {
     match events.recv().await {
         Ok(event) => Some(event),
         Err(RecvError::Lagged(events)) => Some(Event { device: String::new(), what: What::Missed { events } }),
@@ -272,4 +284,26 @@ async fn next(events: &mut broadcast::Receiver<Event>) -> Option<Event> {
 
 pub(super) fn problem(status: StatusCode, error: String) -> Response {
     (status, Json(Problem { error })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    /// The description, and the routes as they stand above.
+    #[test]
+    fn every_route_is_described() {
+        let description = include_str!("../../../../docs/api/openapi.yaml");
+        let mut routes = 0;
+        for line in include_str!("server.rs").lines().filter_map(|line| line.trim().strip_prefix(".route(\"")) {
+            let (path, methods) = line.split_once("\", ").unwrap();
+            let (_, described) =
+                description.split_once(&format!("\n  {path}:\n")).unwrap_or_else(|| panic!("{path} is not described"));
+            let described = described.split("\n  /").next().unwrap();
+            for method in ["get", "post", "delete"] {
+                let there = methods.contains(&format!("{method}("));
+                assert_eq!(described.contains(&format!("    {method}:\n")), there, "{method} {path}");
+            }
+            routes += 1;
+        }
+        assert_eq!(description.matches("\n  /v1/").count(), routes);
+    }
 }

@@ -5,6 +5,7 @@ mod commands;
 mod dead;
 mod demo;
 mod devices;
+mod external;
 mod harness;
 mod keys;
 mod memory;

@@ -3,54 +3,82 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bowline_apps::Relay;
 use bowline_apps::relay::{RelayQos, RelayRule, RelaySettings};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The app relay: messages from device to device and to groups, by rules. It is there if this section is. See
+/// docs/apps/relay.md.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Section {
+    /// The app's ident, by which devices name it.
+    #[schemars(range(min = 0, max = 255))]
     ident: u8,
+    /// Whether rules may send in a circle.
     circles: bool,
+    /// How often a message may be relayed that boards pass on as they got it.
+    #[schemars(range(min = 1, max = 255))]
     hops: u64,
+    /// Names for several ids or patterns: { lights = ["lamp-1", "lamp-2"] }.
     groups: BTreeMap<String, Vec<String>>,
     rules: Vec<Rule>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Who sends to whom. A message goes by all rules that fit its sender; if two name the same target, by the first.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Rule {
+    /// Pattern of the senders' ids: * stands for any text, ? for one character.
+    #[schemars(example = &"button-*")]
     from: String,
+    /// Ids, patterns and groups. A pattern means the devices that the server knows, without the sender.
+    #[schemars(example = ["lights"])]
     to: Vec<String>,
+    /// Whether the sender names targets among them. Otherwise all of them get the message.
     #[serde(default)]
     named: bool,
+    /// Whether targets get the message as it is. Otherwise it comes with its sender.
     #[serde(default)]
     raw: bool,
+    /// Which messages are sent until they are acknowledged, and which as best effort.
     #[serde(default)]
     qos: Qos,
+    /// What happens when a target's outbox is full.
     #[serde(default)]
     policy: Policy,
+    /// Time after which the message is dropped if it was not sent, in milliseconds. Default: never.
+    #[schemars(range(min = 1, max = 31_536_000_000u64), example = 60_000)]
     expires_ms: Option<u64>,
+    /// Instance of the app on the targets.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 255))]
     instance: u8,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Qos {
+    /// As the sender sent it.
     #[default]
     AsSent,
+    /// All until they are acknowledged.
     Always,
+    /// All as best effort.
     Never,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Policy {
+    /// The sender's next messages wait; after the attempts of apps.limits it is a dead letter of the sender.
     #[default]
     Block,
+    /// The oldest relayed message that was not sent yet goes.
     DropOldest,
+    /// Earlier relayed messages that were not sent yet go, whether there is room or not.
     KeepLatest,
 }
 
@@ -62,12 +90,6 @@ impl Default for Section {
 
 impl Section {
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        if !(1..=255).contains(&self.hops) {
-            bail!("apps.relay.hops = {}: expected 1 to 255", self.hops);
-        }
-        if let Some(rule) = self.rules.iter().find(|rule| rule.expires_ms == Some(0)) {
-            bail!("a rule of apps.relay from {:?} has expires_ms = 0: expected 1 or more, or nothing", rule.from);
-        }
         self.app().map(drop)
     }
 
