@@ -2,8 +2,10 @@
 
 mod boards;
 mod broker;
+mod kills;
 mod outages;
 mod security;
 mod shared;
 mod topics;
 mod wire;
+mod word;
