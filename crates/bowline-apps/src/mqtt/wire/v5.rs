@@ -56,16 +56,16 @@ pub(in crate::mqtt) struct Events {
     /// clean start itself: mosquitto 2.0 does not write down a session that did, and has forgotten it when it
     /// restarts.
     sweep: Option<(AsyncClient, EventLoop)>,
+    /// What the sweep is made with.
+    sweeping: MqttOptions,
 }
 
 pub(super) fn connect(session: &Session, options: &Options<'_>) -> (Requests, Events) {
     let settings = options.settings;
     let mut library = library_options(options);
-    let sweep = options.fresh.then(|| {
-        let mut library = library.clone();
-        library.set_clean_start(true).set_session_expiry_interval(Some(0));
-        AsyncClient::builder(library).unbounded().build()
-    });
+    let mut sweeping = library.clone();
+    sweeping.set_clean_start(true).set_session_expiry_interval(Some(0));
+    let sweep = options.fresh.then(|| AsyncClient::builder(sweeping.clone()).unbounded().build());
     // The greatest number says: for ever.
     let expiry = settings.session_expiry.and_then(|time| u32::try_from(time.as_secs()).ok()).unwrap_or(u32::MAX);
     library.set_clean_start(false).set_session_expiry_interval(Some(expiry)).set_session_store_arc(session.0.clone());
@@ -74,7 +74,7 @@ pub(super) fn connect(session: &Session, options: &Options<'_>) -> (Requests, Ev
         library.set_last_will(will);
     }
     let (client, events) = AsyncClient::builder(library).unbounded().build();
-    (Requests(client), Events { events, sweep })
+    (Requests(client), Events { events, sweep, sweeping })
 }
 
 fn library_options(options: &Options<'_>) -> MqttOptions {
@@ -181,7 +181,13 @@ impl Events {
         }
         match self.events.poll().await {
             Ok(event) => Ok(translate(event)),
-            Err(error) => Err(lost(&error)),
+            Err(error) => {
+                // The broker's answer to the first connect was lost, and now it has a session that this side has not.
+                if matches!(error, ConnectionError::SessionStateMismatch { .. }) {
+                    self.sweep = Some(AsyncClient::builder(self.sweeping.clone()).unbounded().build());
+                }
+                Err(lost(&error))
+            }
         }
     }
 }
