@@ -1,12 +1,13 @@
 //! A mosquitto of the test's own, and who talks to it as others in the house do.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rumqttc_v5::mqttbytes::v5::Packet;
-use rumqttc_v5::{AsyncClient, Event, MqttOptions, PublishOptions, QoS};
+use rumqttc_v5::{AckMode, AsyncClient, Event, MqttOptions, PublishOptions, QoS};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -219,16 +220,29 @@ impl Peer {
         Self::joins_with(options, filter).await
     }
 
-    pub(crate) async fn joins_with(options: MqttOptions, filter: &str) -> Self {
+    pub(crate) async fn joins_with(mut options: MqttOptions, filter: &str) -> Self {
+        // A library that acknowledges by itself has done so before it loses the event with its connection.
+        options.set_ack_mode(AckMode::Manual);
         let (client, mut events) = AsyncClient::builder(options).unbounded().build();
         let (tell, heard) = mpsc::unbounded_channel();
+        let acks = client.clone();
         tokio::spawn(async move {
+            let mut known = HashSet::new();
             while !tell.is_closed() {
                 match events.poll().await {
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                         let (topic, payload) = (text(&publish.topic), text(&publish.payload));
-                        let _ = tell.send(Said { topic, payload, retained: publish.retain });
+                        let new = publish.qos != QoS::ExactlyOnce || known.insert(publish.pkid);
+                        if new {
+                            let _ = tell.send(Said { topic, payload, retained: publish.retain });
+                        }
+                        if let Some(ack) = acks.prepare_ack(&publish) {
+                            let _ = acks.try_manual_ack(ack);
+                        }
+                    }
+                    Ok(Event::Incoming(Packet::PubRel(release))) => {
+                        known.remove(&release.pkid);
                     }
                     Ok(_) => {}
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,

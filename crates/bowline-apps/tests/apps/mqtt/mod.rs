@@ -2,8 +2,9 @@
 
 mod boards;
 mod broker;
-mod kills;
+mod handshake;
 mod outages;
+mod restarts;
 mod security;
 mod shared;
 mod topics;

@@ -1,4 +1,4 @@
-//! A broker that is killed with messages under way.
+//! A broker that is stopped or killed with messages under way both ways, and starts again.
 
 use bowline_apps::mqtt::{Settings, Version};
 
@@ -7,16 +7,24 @@ use super::broker::{Broker, Peer};
 use super::word::Word;
 
 const COUNT: usize = 60;
-const KILLS: usize = 3;
+const RESTARTS: usize = 3;
 
-async fn through_kills(version: Version) {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("SEED={seed}");
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Stopped,
+    Killed,
+}
+
+async fn through_restarts(version: Version, end: End) {
+    let seed = std::env::var("BOWLINE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("BOWLINE_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut broker = Broker::starts().await;
-    let port = match std::env::var("RAW") {
-        Ok(_) => broker.port,
-        Err(_) => Word::of(&broker).await.port,
+    let port = match end {
+        End::Stopped => broker.port,
+        // It forgets what it had acknowledged otherwise, and nothing on this side can make up for that.
+        End::Killed => Word::of(&broker).await.port,
     };
     let mut listener = Peer::joins_as(port, "listener", "up").await;
     let peer = Peer::joins_as(port, "peer", "").await;
@@ -35,16 +43,20 @@ async fn through_kills(version: Version) {
         }
     };
     let mut heard = Vec::new();
-    let kills = async {
-        for part in 1..=KILLS {
-            let until = part * COUNT / (KILLS + 1) - random.usize(..COUNT / (KILLS + 2));
+    let restarts = async {
+        for part in 1..=RESTARTS {
+            let until = part * COUNT / (RESTARTS + 1) - random.usize(..COUNT / (RESTARTS + 2));
             while heard.len() < until {
                 heard.push(listener.hears().await.payload);
             }
+            // Somewhere in what comes after that.
             for _ in 0..random.usize(..50) {
                 tokio::task::yield_now().await;
             }
-            broker.is_killed().await;
+            match end {
+                End::Stopped => broker.stops().await,
+                End::Killed => broker.is_killed().await,
+            }
             broker.starts_again().await;
             // Before the next one: mosquitto 2.0 forgets a session that it has read and that nobody came for.
             broker.says("as kitchen").await;
@@ -55,7 +67,7 @@ async fn through_kills(version: Version) {
             board.expects(&format!(r#"["down",["down"],"{number}",false]"#)).await;
         }
     };
-    tokio::join!(up, down, kills, hears);
+    tokio::join!(up, down, restarts, hears);
     while heard.len() < COUNT {
         heard.push(listener.hears().await.payload);
     }
@@ -67,11 +79,21 @@ async fn through_kills(version: Version) {
 }
 
 #[tokio::test]
+async fn a_broker_that_is_stopped_loses_and_doubles_nothing_v5() {
+    through_restarts(Version::V5, End::Stopped).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_stopped_loses_and_doubles_nothing_v311() {
+    through_restarts(Version::V311, End::Stopped).await;
+}
+
+#[tokio::test]
 async fn a_broker_that_is_killed_loses_and_doubles_nothing_v5() {
-    through_kills(Version::V5).await;
+    through_restarts(Version::V5, End::Killed).await;
 }
 
 #[tokio::test]
 async fn a_broker_that_is_killed_loses_and_doubles_nothing_v311() {
-    through_kills(Version::V311).await;
+    through_restarts(Version::V311, End::Killed).await;
 }
