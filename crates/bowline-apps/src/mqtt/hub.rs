@@ -413,7 +413,7 @@ impl Hub {
             if !self.connected || self.overflowed {
                 return;
             }
-            if let Some(ack) = self.arrivals.seen(incoming.id) {
+            if let Some(ack) = self.arrivals.seen(incoming.id, incoming.repeated) {
                 return self.acknowledge(ack);
             }
         }

@@ -39,6 +39,8 @@ pub(super) struct Incoming {
     pub(super) topic: Bytes,
     pub(super) payload: Bytes,
     pub(super) retain: bool,
+    /// The broker has sent it before.
+    pub(super) repeated: bool,
     pub(super) qos: Qos,
     /// 0 with QoS 0.
     pub(super) id: u16,

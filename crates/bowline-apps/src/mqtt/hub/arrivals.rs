@@ -18,8 +18,9 @@ pub(super) struct Ack {
 
 /// What has arrived with QoS 1 or 2, by the broker's packet id.
 ///
-/// An id is in use until the broker has released it, so one that comes again before that is the same
-/// publication: it is not passed on a second time. It is acknowledged when it is stored, on the
+/// An id is in use until the broker has released it, so one that is repeated before that is the same
+/// publication: it is not passed on a second time. That the broker has released it may have been lost with
+/// a connection; so one that is not a repetition is another one. A publication is acknowledged when it is stored, on the
 /// connection that has brought it last; what is stored while there is none, when it comes again.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
@@ -41,7 +42,10 @@ struct Arrival {
 impl Arrivals {
     /// A publication that is here already is not taken again, but it may be time to acknowledge it. `None`
     /// if it is a new one.
-    pub(super) fn seen(&mut self, id: u16) -> Option<Option<Ack>> {
+    pub(super) fn seen(&mut self, id: u16, repeated: bool) -> Option<Option<Ack>> {
+        if !repeated {
+            self.released(id);
+        }
         let arrival = self.by_id.get_mut(&id)?;
         arrival.owed = true;
         Some(arrival.settle(id))
@@ -102,7 +106,7 @@ mod tests {
 
     fn one(outboxes: usize) -> (Arrivals, Ticket) {
         let mut arrivals = Arrivals::default();
-        assert_eq!(arrivals.seen(7), None);
+        assert_eq!(arrivals.seen(7, true), None);
         let ticket = arrivals.insert(7, Qos::ExactlyOnce, outboxes);
         (arrivals, ticket)
     }
@@ -122,18 +126,29 @@ mod tests {
         let (mut arrivals, ticket) = one(1);
         arrivals.disconnected();
         assert_eq!(arrivals.stored(ticket), None, "there is no connection to acknowledge it on");
-        assert_eq!(arrivals.seen(7), Some(ACK));
+        assert_eq!(arrivals.seen(7, true), Some(ACK));
         // The acknowledgement was lost with its connection.
         arrivals.disconnected();
-        assert_eq!(arrivals.seen(7), Some(ACK));
+        assert_eq!(arrivals.seen(7, true), Some(ACK));
     }
 
     #[test]
     fn what_comes_again_before_it_is_stored_waits() {
         let (mut arrivals, ticket) = one(1);
         arrivals.disconnected();
-        assert_eq!(arrivals.seen(7), Some(None));
+        assert_eq!(arrivals.seen(7, true), Some(None));
         assert_eq!(arrivals.stored(ticket), ACK);
+    }
+
+    #[test]
+    fn an_id_whose_release_was_lost_is_for_another_one_if_it_comes_for_the_first_time() {
+        let (mut arrivals, ticket) = one(1);
+        assert_eq!(arrivals.stored(ticket), ACK);
+        arrivals.disconnected();
+        assert_eq!(arrivals.seen(7, false), None);
+        let later = arrivals.insert(7, Qos::ExactlyOnce, 1);
+        assert_eq!(arrivals.stored(ticket), None);
+        assert_eq!(arrivals.stored(later), ACK);
     }
 
     #[test]
@@ -141,10 +156,10 @@ mod tests {
         let (mut arrivals, ticket) = one(1);
         assert_eq!(arrivals.stored(ticket), ACK);
         arrivals.released(7);
-        assert_eq!(arrivals.seen(7), None);
+        assert_eq!(arrivals.seen(7, true), None);
         let later = arrivals.insert(7, Qos::ExactlyOnce, 1);
         arrivals.forget();
         assert_eq!(arrivals.stored(later), None, "the id is not this publication's any more");
-        assert_eq!(arrivals.seen(7), None);
+        assert_eq!(arrivals.seen(7, true), None);
     }
 }

@@ -170,6 +170,7 @@ fn translate(event: LibraryEvent) -> Event {
             topic: publish.topic,
             payload: publish.payload,
             retain: publish.retain,
+            repeated: publish.dup,
             qos: match publish.qos {
                 QoS::AtMostOnce => Qos::AtMostOnce,
                 QoS::AtLeastOnce => Qos::AtLeastOnce,

@@ -50,18 +50,38 @@ impl SessionStore for Kept {
 
 pub(in crate::mqtt) struct Requests(AsyncClient);
 
-pub(in crate::mqtt) struct Events(EventLoop);
+pub(in crate::mqtt) struct Events {
+    events: EventLoop,
+    /// A connection that begins and ends a session of no duration. The one after it must not begin with a
+    /// clean start itself: mosquitto 2.0 does not write down a session that did, and has forgotten it when it
+    /// restarts.
+    sweep: Option<(AsyncClient, EventLoop)>,
+    /// What the sweep is made with.
+    sweeping: MqttOptions,
+}
 
 pub(super) fn connect(session: &Session, options: &Options<'_>) -> (Requests, Events) {
     let settings = options.settings;
-    let mut library =
-        MqttOptions::new(options.client_id, Broker::tcp(settings.broker.host.clone(), settings.broker.port));
+    let mut library = library_options(options);
+    let mut sweeping = library.clone();
+    sweeping.set_clean_start(true).set_session_expiry_interval(Some(0));
+    let sweep = options.fresh.then(|| AsyncClient::builder(sweeping.clone()).unbounded().build());
     // The greatest number says: for ever.
     let expiry = settings.session_expiry.and_then(|time| u32::try_from(time.as_secs()).ok()).unwrap_or(u32::MAX);
+    library.set_clean_start(false).set_session_expiry_interval(Some(expiry)).set_session_store_arc(session.0.clone());
+    if let Some(will) = options.will {
+        let will = LastWill::new(&will.topic, will.payload.clone(), qos(settings.qos), will.retain, None);
+        library.set_last_will(will);
+    }
+    let (client, events) = AsyncClient::builder(library).unbounded().build();
+    (Requests(client), Events { events, sweep, sweeping })
+}
+
+fn library_options(options: &Options<'_>) -> MqttOptions {
+    let settings = options.settings;
+    let mut library =
+        MqttOptions::new(options.client_id, Broker::tcp(settings.broker.host.clone(), settings.broker.port));
     library
-        .set_clean_start(options.fresh)
-        .set_session_expiry_interval(Some(expiry))
-        .set_session_store_arc(session.0.clone())
         .set_keep_alive(u16::try_from(settings.keepalive.as_secs()).unwrap_or(u16::MAX))
         .set_connect_timeout(settings.connect_timeout)
         .set_ack_mode(AckMode::Manual)
@@ -76,12 +96,7 @@ pub(super) fn connect(session: &Session, options: &Options<'_>) -> (Requests, Ev
     if let Some(tls) = options.tls {
         library.set_transport(Transport::Tls(tls.clone()));
     }
-    if let Some(will) = options.will {
-        let will = LastWill::new(&will.topic, will.payload.clone(), qos(settings.qos), will.retain, None);
-        library.set_last_will(will);
-    }
-    let (client, events) = AsyncClient::builder(library).unbounded().build();
-    (Requests(client), Events(events))
+    library
 }
 
 impl Requests {
@@ -152,34 +167,49 @@ impl Requests {
 
 impl Events {
     pub(super) async fn next(&mut self) -> Result<Event, Lost> {
-        match self.0.poll().await {
-            Ok(event) => Ok(self.translate(event)),
-            Err(error) => Err(lost(&error)),
+        while let Some((client, events)) = &mut self.sweep {
+            match events.poll().await {
+                Ok(LibraryEvent::Incoming(Packet::ConnAck(_))) => {
+                    let _ = client.try_disconnect_with_timeout(FAREWELL);
+                }
+                Ok(_) => {}
+                Err(error) => match lost(&error) {
+                    Lost::Ended => self.sweep = None,
+                    lost => return Err(lost),
+                },
+            }
+        }
+        match self.events.poll().await {
+            Ok(event) => Ok(translate(event)),
+            Err(error) => {
+                // The broker's answer to the first connect was lost, and now it has a session that this side has not.
+                if matches!(error, ConnectionError::SessionStateMismatch { .. }) {
+                    self.sweep = Some(AsyncClient::builder(self.sweeping.clone()).unbounded().build());
+                }
+                Err(lost(&error))
+            }
         }
     }
+}
 
-    fn translate(&mut self, event: LibraryEvent) -> Event {
-        match event {
-            LibraryEvent::Incoming(Packet::ConnAck(ack)) => {
-                // Thrown away once: from now on the session is to be kept.
-                self.0.options.set_clean_start(false);
-                Event::Connected { same_session: ack.session_present }
-            }
-            LibraryEvent::Incoming(Packet::Publish(publish)) => Event::Publish(Incoming {
-                topic: publish.topic,
-                payload: publish.payload,
-                retain: publish.retain,
-                qos: match publish.qos {
-                    QoS::AtMostOnce => Qos::AtMostOnce,
-                    QoS::AtLeastOnce => Qos::AtLeastOnce,
-                    QoS::ExactlyOnce => Qos::ExactlyOnce,
-                },
-                id: publish.pkid,
-            }),
-            LibraryEvent::Incoming(Packet::PubRel(release)) => Event::Released(release.pkid),
-            LibraryEvent::Outgoing(Outgoing::PubAck(id)) => Event::Acknowledged(id),
-            _ => Event::Other,
-        }
+fn translate(event: LibraryEvent) -> Event {
+    match event {
+        LibraryEvent::Incoming(Packet::ConnAck(ack)) => Event::Connected { same_session: ack.session_present },
+        LibraryEvent::Incoming(Packet::Publish(publish)) => Event::Publish(Incoming {
+            topic: publish.topic,
+            payload: publish.payload,
+            retain: publish.retain,
+            repeated: publish.dup,
+            qos: match publish.qos {
+                QoS::AtMostOnce => Qos::AtMostOnce,
+                QoS::AtLeastOnce => Qos::AtLeastOnce,
+                QoS::ExactlyOnce => Qos::ExactlyOnce,
+            },
+            id: publish.pkid,
+        }),
+        LibraryEvent::Incoming(Packet::PubRel(release)) => Event::Released(release.pkid),
+        LibraryEvent::Outgoing(Outgoing::PubAck(id)) => Event::Acknowledged(id),
+        _ => Event::Other,
     }
 }
 

@@ -1,15 +1,17 @@
 //! A mosquitto of the test's own, and who talks to it as others in the house do.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rumqttc_v5::mqttbytes::v5::Packet;
-use rumqttc_v5::{AsyncClient, Event, MqttOptions, PublishOptions, QoS};
+use rumqttc_v5::{AckMode, AsyncClient, Event, MqttOptions, PublishOptions, QoS};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// How long anything may take on a busy machine before it counts as not happening.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -26,6 +28,26 @@ pub(crate) struct Broker {
     pub(crate) port: u16,
     folder: TempDir,
     settings: String,
+    /// Shown when the test fails.
+    told: Told,
+    life: Arc<Mutex<Life>>,
+}
+
+/// A process of the broker: its id, and how often it has begun to write down what it knows.
+#[derive(Clone)]
+pub(crate) struct Life {
+    pub(crate) pid: String,
+    pub(crate) saves: watch::Receiver<u64>,
+}
+
+type Told = Arc<Mutex<Vec<String>>>;
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("mosquitto said:\n{}", self.told.lock().unwrap().join("\n"));
+        }
+    }
 }
 
 impl Broker {
@@ -39,11 +61,13 @@ impl Broker {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
         let settings = settings.replace('%', folder.path().to_str().unwrap());
+        let told = Told::default();
         // Another process may take the port before mosquitto does.
         for _ in 0..10 {
             let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some((child, log)) = spawn(folder.path(), port, &settings).await {
-                return Broker { child, log, port, folder, settings };
+            if let Some((child, log, life)) = spawn(folder.path(), port, &settings, &told).await {
+                let life = Arc::new(Mutex::new(life));
+                return Broker { child, log, port, folder, settings, told, life };
             }
         }
         panic!("mosquitto does not start with: {settings}");
@@ -63,6 +87,11 @@ impl Broker {
         soon(self.child.wait()).await.unwrap();
     }
 
+    /// Ends it in the middle of what it does: it knows what it had written down, and no more.
+    pub(crate) async fn is_killed(&mut self) {
+        soon(self.child.kill()).await.unwrap();
+    }
+
     pub(crate) async fn starts_again(&mut self) {
         let settings = self.settings.clone();
         self.starts_again_with(&settings).await;
@@ -70,8 +99,15 @@ impl Broker {
 
     pub(crate) async fn starts_again_with(&mut self, settings: &str) {
         let settings = settings.replace('%', self.folder.path().to_str().unwrap());
-        let started = spawn(self.folder.path(), self.port, &settings).await;
-        (self.child, self.log) = started.expect("the port is still free");
+        let started = spawn(self.folder.path(), self.port, &settings, &self.told).await;
+        let life;
+        (self.child, self.log, life) = started.expect("the port is still free");
+        *self.life.lock().unwrap() = life;
+    }
+
+    /// The process that runs now, whenever it is looked at.
+    pub(crate) fn life(&self) -> Arc<Mutex<Life>> {
+        Arc::clone(&self.life)
     }
 
     /// Waits until its log says `what`.
@@ -88,13 +124,25 @@ impl Broker {
     }
 
     async fn signal(&self, signal: &str) {
-        let pid = self.child.id().expect("it runs").to_string();
-        let status = Command::new("kill").args(["-s", signal, &pid]).status().await.unwrap();
-        assert!(status.success());
+        let life = self.life.lock().unwrap().clone();
+        assert!(life.gets(signal).await);
     }
 }
 
-async fn spawn(folder: &Path, port: u16, settings: &str) -> Option<(Child, mpsc::UnboundedReceiver<String>)> {
+impl Life {
+    /// Whether it is there to get the signal.
+    pub(crate) async fn gets(&self, signal: &str) -> bool {
+        let kill = Command::new("kill").args(["-s", signal, &self.pid]).stderr(Stdio::null()).status();
+        kill.await.is_ok_and(|status| status.success())
+    }
+}
+
+async fn spawn(
+    folder: &Path,
+    port: u16,
+    settings: &str,
+    all: &Told,
+) -> Option<(Child, mpsc::UnboundedReceiver<String>, Life)> {
     let config = folder.join("mosquitto.conf");
     let text = format!(
         "user root\npersistence true\npersistence_location {}/\nlog_dest stderr\nlog_type all\n\
@@ -119,12 +167,19 @@ async fn spawn(folder: &Path, port: u16, settings: &str) -> Option<(Child, mpsc:
     let (log, told) = mpsc::unbounded_channel();
     while let Ok(Some(line)) = soon(lines.next_line()).await {
         if line.contains(" running") {
+            let all = Arc::clone(all);
+            let (saved, saves) = watch::channel(0);
             tokio::spawn(async move {
                 while let Ok(Some(line)) = lines.next_line().await {
+                    if line.contains("Saving in-memory database") {
+                        saved.send_modify(|times| *times += 1);
+                    }
+                    all.lock().unwrap().push(line.clone());
                     let _ = log.send(line);
                 }
             });
-            return Some((child, told));
+            let pid = child.id().expect("it runs").to_string();
+            return Some((child, told, Life { pid, saves }));
         }
     }
     None
@@ -165,16 +220,29 @@ impl Peer {
         Self::joins_with(options, filter).await
     }
 
-    pub(crate) async fn joins_with(options: MqttOptions, filter: &str) -> Self {
+    pub(crate) async fn joins_with(mut options: MqttOptions, filter: &str) -> Self {
+        // A library that acknowledges by itself has done so before it loses the event with its connection.
+        options.set_ack_mode(AckMode::Manual);
         let (client, mut events) = AsyncClient::builder(options).unbounded().build();
         let (tell, heard) = mpsc::unbounded_channel();
+        let acks = client.clone();
         tokio::spawn(async move {
+            let mut known = HashSet::new();
             while !tell.is_closed() {
                 match events.poll().await {
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                         let (topic, payload) = (text(&publish.topic), text(&publish.payload));
-                        let _ = tell.send(Said { topic, payload, retained: publish.retain });
+                        let new = publish.qos != QoS::ExactlyOnce || known.insert(publish.pkid);
+                        if new {
+                            let _ = tell.send(Said { topic, payload, retained: publish.retain });
+                        }
+                        if let Some(ack) = acks.prepare_ack(&publish) {
+                            let _ = acks.try_manual_ack(ack);
+                        }
+                    }
+                    Ok(Event::Incoming(Packet::PubRel(release))) => {
+                        known.remove(&release.pkid);
                     }
                     Ok(_) => {}
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,

@@ -2,8 +2,11 @@
 
 mod boards;
 mod broker;
+mod handshake;
 mod outages;
+mod restarts;
 mod security;
 mod shared;
 mod topics;
 mod wire;
+mod word;
