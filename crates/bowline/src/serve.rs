@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bowline_server::{Keys, StartError};
+use bowline_server::{AppStats, Keys, Server, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::Printer;
@@ -72,7 +72,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         tracing::info!("local API on {address}, for those who know the token in {}", token.display());
     }
     // Announced only now: whoever reads this may connect.
-    greet(&config, &keys, server.addresses());
+    greet(&config, &keys, &server);
 
     let signal = signals.next().await;
     let drain = Duration::from_millis(config.link.drain_ms);
@@ -143,9 +143,14 @@ fn explain(error: StartError) -> anyhow::Error {
     anyhow::Error::new(error).context(advice).context("the server did not start")
 }
 
-fn greet(config: &Config, keys: &Keys, addresses: &[SocketAddr]) {
+fn greet(config: &Config, keys: &Keys, server: &Server) {
+    let addresses = server.addresses();
     // For whoever starts this as a child and waits until it is ready.
     tracing::info!("{}", describe(config, addresses));
+    let ident =
+        |app: AppStats| app.ident.map_or_else(|| app.name.to_string(), |ident| format!("{} ({ident})", app.name));
+    let apps: Vec<_> = server.app_stats().into_iter().map(ident).collect();
+    tracing::info!("apps: {}", apps.join(", "));
     let openness = openness(config, keys);
     if config.open_lan {
         tracing::warn!("{openness}");
