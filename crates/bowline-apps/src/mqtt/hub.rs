@@ -42,7 +42,8 @@ pub(super) enum Command {
         ask: Ask,
         reply: Reply,
     },
-    Stored(Ticket),
+    /// A message is in its outbox, or never will be. `None` for one that nobody acknowledges: there is room again.
+    Stored(Option<Ticket>),
     /// The server has forgotten a device.
     Forgotten,
 }
@@ -474,7 +475,7 @@ impl Hub {
             Command::Ask { id, ask, reply } => self.asked(id, ask, reply),
             Command::Forgotten => self.members.retain(|_, member| !member.is_gone()),
             Command::Stored(ticket) => {
-                let ack = self.arrivals.stored(ticket);
+                let ack = ticket.and_then(|ticket| self.arrivals.stored(ticket));
                 self.acknowledge(ack);
                 if self.overflowed && self.arrivals.all_stored() {
                     self.close();
