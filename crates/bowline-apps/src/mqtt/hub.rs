@@ -4,6 +4,7 @@
 //! acknowledging. So it is always known on which connection a publication came.
 
 mod arrivals;
+mod asked;
 mod member;
 
 use std::collections::BTreeMap;
@@ -42,7 +43,8 @@ pub(super) enum Command {
         ask: Ask,
         reply: Reply,
     },
-    Stored(Ticket),
+    /// A message is in its outbox, or never will be. `None` for one that nobody acknowledges: there is room again.
+    Stored(Option<Ticket>),
     /// The server has forgotten a device.
     Forgotten,
 }
@@ -474,7 +476,7 @@ impl Hub {
             Command::Ask { id, ask, reply } => self.asked(id, ask, reply),
             Command::Forgotten => self.members.retain(|_, member| !member.is_gone()),
             Command::Stored(ticket) => {
-                let ack = self.arrivals.stored(ticket);
+                let ack = ticket.and_then(|ticket| self.arrivals.stored(ticket));
                 self.acknowledge(ack);
                 if self.overflowed && self.arrivals.all_stored() {
                     self.close();
@@ -534,87 +536,5 @@ impl Hub {
 
     fn is_subscribed(&self, filter: &str) -> bool {
         self.members.values().any(|member| member.has_filter(filter))
-    }
-
-    fn asked(&mut self, id: MemberId, ask: Ask, reply: Reply) {
-        let keep = self.shared.settings.board_down == BoardDown::Keep;
-        let Some(member) = self.members.get_mut(&id) else {
-            let _ = reply.send(Ok(()));
-            return;
-        };
-        let there = member.up || keep;
-        let qos = self.shared.settings.qos;
-        match &ask {
-            Ask::Publish(_) => {}
-            Ask::PublishNow(publication) => {
-                let publication = member.full(publication);
-                let now = match &self.requests {
-                    Some(requests) if self.connected => {
-                        drop(requests.publish(&publication, Qos::AtMostOnce));
-                        Ok(())
-                    }
-                    _ => Err(Failure::Busy("there is no connection to the broker".to_owned())),
-                };
-                let _ = reply.send(now);
-                return;
-            }
-            // A board that is away says all of this again when it is back.
-            _ if !there => {
-                let _ = reply.send(Ok(()));
-                return;
-            }
-            _ => {}
-        }
-        member.active |= there;
-        let (outcome, done) = match ask {
-            Ask::PublishNow(_) => return,
-            Ask::Will(will) => {
-                member.will = will;
-                let will = member.full_will();
-                let registers = self.shared.settings.connection == Connection::Device;
-                if registers && self.requests.is_some() && self.registered != will {
-                    self.close();
-                }
-                let _ = reply.send(Ok(()));
-                return;
-            }
-            Ask::Publish(publication) => {
-                let publication = member.full(&publication);
-                (self.ready().publish(&publication, qos), Done::Nothing)
-            }
-            Ask::Welcome(publication) => {
-                let full = member.full(&publication);
-                member.welcome = Some(publication);
-                member.welcomed = false;
-                (self.ready().publish(&full, qos), Done::Welcomed(id))
-            }
-            Ask::Subscribe(filter) => {
-                let full = member.subscribe(filter);
-                (self.ready().subscribe(&full, qos), Done::Subscribed(id, full))
-            }
-            Ask::Unsubscribe(filter) => {
-                let full = member.unsubscribe(&filter);
-                if self.is_subscribed(&full) {
-                    let _ = reply.send(Ok(()));
-                    return;
-                }
-                (self.ready().unsubscribe(&full), Done::Nothing)
-            }
-            Ask::FetchState { state, filter } => {
-                let full = member.fetch(&state, filter);
-                (self.ready().subscribe(&full, qos), Done::Nothing)
-            }
-            Ask::EndFetch { state } => {
-                let full = member.full_topic(&state);
-                if self.is_subscribed(&full) {
-                    // The subscription that was there before stays, and brings what comes late.
-                    self.done(Done::Fetched(id, full));
-                    let _ = reply.send(Ok(()));
-                    return;
-                }
-                (self.ready().unsubscribe(&full), Done::Fetched(id, full))
-            }
-        };
-        self.do_for(reply, outcome, done);
     }
 }

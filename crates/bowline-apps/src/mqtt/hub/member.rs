@@ -242,8 +242,6 @@ async fn fill(
             }
             Err(error) => bury(&shared, &port, tag, &body, &error.to_string()),
         }
-        if let Some(ticket) = ticket {
-            let _ = commands.send(Command::Stored(ticket));
-        }
+        let _ = commands.send(Command::Stored(ticket));
     }
 }

@@ -262,6 +262,13 @@ impl Peer {
         self.publishes(topic, payload.as_bytes(), false).await;
     }
 
+    /// Says something with QoS 0.
+    pub(crate) async fn mentions(&self, topic: &str, payload: &str) {
+        let options = PublishOptions::new(QoS::AtMostOnce);
+        let notice = self.client.publish_tracked(topic, payload.to_owned(), options).await.unwrap();
+        soon(notice.wait_completion_async()).await.unwrap();
+    }
+
     pub(crate) async fn retains(&self, topic: &str, payload: &str) {
         self.publishes(topic, payload.as_bytes(), true).await;
     }

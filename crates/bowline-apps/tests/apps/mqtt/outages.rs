@@ -186,6 +186,47 @@ async fn r12_the_broker_has_what_no_outbox_has() {
 }
 
 #[tokio::test]
+async fn a_board_whose_outbox_is_full_gets_what_the_broker_keeps_for_it_when_there_is_room() {
+    let broker = Broker::starts().await;
+    let peer = Peer::joins(&broker).await;
+    for version in VERSIONS {
+        let settings = Settings { version, board_down: BoardDown::Keep, ..settings(&broker.url()) };
+        let server = Server::builder()
+            .listen("127.0.0.1:0".parse().unwrap())
+            .settle(Duration::ZERO)
+            .app(MQTT, "mqtt", Mqtt::new(settings).unwrap())
+            .limits(Limits { outbox: 2, ..Limits::default() })
+            .start()
+            .await
+            .unwrap();
+        let wire = Wire::to(server.addresses()[0].to_string()).await;
+        let board = Board::connects_to(&wire.address, "kitchen", Dialect::Native).await;
+        board.does(SUBSCRIBE, r#""light/set""#).await;
+        wire.is_cut();
+        // More than is taken: these may be dropped.
+        for number in 0..40 {
+            peer.mentions("light/set", &format!("mentioned {number}")).await;
+        }
+        for number in 0..40 {
+            peer.says("light/set", &number.to_string()).await;
+        }
+        wire.is_mended();
+        let mut heard = Vec::new();
+        while heard.len() < 40 {
+            let message = board.hears().await;
+            let text = message.text().unwrap().to_owned();
+            if !text.contains("mentioned") {
+                heard.push(text);
+            }
+        }
+        let said = (0..40).map(|number| format!(r#"["light/set",["light/set"],"{number}",false]"#));
+        assert_eq!(heard, said.collect::<Vec<_>>());
+        board.hears_no_more().await;
+        ends(server).await;
+    }
+}
+
+#[tokio::test]
 async fn r41_a_broker_that_does_not_answer_stalls_nobody() {
     // It takes connections, and that is all.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
