@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use self::pause::Pause;
 use self::wire::{WRITE_HIGH, Wire};
-use crate::endpoint::{Current, State};
+use crate::endpoint::{Current, State, Turn};
 use crate::status::LinkState;
 use crate::{Dialect, DownReason, Endpoint};
 
@@ -246,13 +246,21 @@ impl<'a, S: Speak> Driver<'a, S> {
 
     /// Everything that can be done now: input, output, writing, storing. Says when to look again.
     fn turn(&mut self, now: Instant) -> Step<Instant> {
+        let mut state = self.endpoint.lock();
+        let is_current = state.link.as_ref().is_some_and(|link| link.number == self.number);
+        state.turn = if is_current { Turn::Quiet } else { Turn::No };
+        let result = self.locked_turn(&mut state, is_current, now);
+        if std::mem::replace(&mut state.turn, Turn::No) == Turn::Kicked {
+            state.kick();
+        }
+        result
+    }
+
+    fn locked_turn(&mut self, state: &mut State, is_current: bool, now: Instant) -> Step<Instant> {
         let endpoint = self.endpoint;
-        let mut state = endpoint.lock();
-        let state = &mut *state;
         if state.outbox.closed {
             return Err(DownReason::Shutdown);
         }
-        let is_current = state.link.as_ref().is_some_and(|link| link.number == self.number);
         // The native engine knows by itself, and tells the peer.
         if self.adopted && !is_current && self.dialect != Dialect::Native {
             return Err(lines::Speaker::replaced());
@@ -272,6 +280,8 @@ impl<'a, S: Speak> Driver<'a, S> {
                 self.speaker.settle(state, now);
             }
             let deadline = loop {
+                // Whatever it was that kicked, this sees to it.
+                state.turn.settle();
                 let deadline = match self.speaker.drain(endpoint, &mut self.wire, state, now) {
                     Ok(deadline) => deadline,
                     Err(reason) => {

@@ -11,7 +11,7 @@ use bowline_proto::Side;
 use bowline_store::{Change, Direction};
 use tokio::sync::{Notify, watch};
 
-pub(crate) use self::state::{Current, State};
+pub(crate) use self::state::{Current, State, Turn};
 use crate::status::Seen;
 use crate::{Clock, DeadLetter, Delivery, Dialect, Limits, Message, Policy, RecvError, Sending, Storage};
 

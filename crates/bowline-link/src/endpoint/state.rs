@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) link: Option<Current>,
     /// Numbers links.
     pub(crate) links: u64,
+    /// Under the lock: whether the link is having its turn.
+    pub(crate) turn: Turn,
     /// Tickets of messages on H, U and P that wait to be durable, in order.
     pub(crate) waiting: Vec<legacy::Ticket>,
     /// Tickets of messages that are durable, for the link to give back.
@@ -51,6 +53,24 @@ pub(crate) struct Current {
     pub(crate) kick: Arc<Notify>,
 }
 
+/// Whether the task that drives the link is at work, holding the lock: then it need not be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    No,
+    Quiet,
+    /// There is something to do that it may not have seen to.
+    Kicked,
+}
+
+impl Turn {
+    /// What there is to do is seen to from here on.
+    pub(crate) fn settle(&mut self) {
+        if *self == Turn::Kicked {
+            *self = Turn::Quiet;
+        }
+    }
+}
+
 impl State {
     pub(super) fn new(side: Side, limits: &Limits, durable: bool) -> Self {
         State {
@@ -63,6 +83,7 @@ impl State {
             journal: Journal::default(),
             link: None,
             links: 0,
+            turn: Turn::No,
             waiting: Vec::new(),
             tickets: Vec::new(),
             received: None,
@@ -164,10 +185,12 @@ impl State {
         self.journal.touch();
     }
 
-    /// Wakes the task that drives the link.
-    pub(crate) fn kick(&self) {
-        if let Some(link) = &self.link {
-            link.kick.notify_one();
+    /// Wakes the task that drives the link, unless it is just at work.
+    pub(crate) fn kick(&mut self) {
+        match (&self.link, self.turn) {
+            (Some(link), Turn::No) => link.kick.notify_one(),
+            (_, Turn::Quiet) => self.turn = Turn::Kicked,
+            (None, _) | (_, Turn::Kicked) => {}
         }
     }
 
