@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use bowline_link::{Dialect, Endpoint, Limits, Storage};
+use bowline_link::{Dialect, Endpoint, Limits, Outside, Storage};
 use bowline_proto::time::Duration as Span;
 use bowline_proto::{DeviceId, IdError, Side, legacy, native};
 use bowline_secure::{Key, KeyId, Provision};
@@ -11,6 +11,7 @@ use bowline_store::{ReadError, Store};
 use tokio::sync::watch;
 
 use crate::channels::Channels;
+use crate::connect::{self, Connect, Connecting};
 use crate::opener::Opener;
 use crate::runner::{Attempt, Next, Runner, Speech};
 use crate::{Backoff, Client};
@@ -26,6 +27,8 @@ pub struct Builder {
     key: Option<(KeyId, Key)>,
     store: Option<Store>,
     quarantine: Duration,
+    connect: Connect,
+    outside: Outside,
     on_failure: Box<dyn FnMut(&Attempt) -> Next + Send>,
 }
 
@@ -88,6 +91,8 @@ impl Builder {
             key: None,
             store: None,
             quarantine: Duration::from_secs(600),
+            connect: Box::new(connect::tcp),
+            outside: Outside::default(),
             on_failure: Box::new(|_| Next::Retry),
         }
     }
@@ -151,6 +156,20 @@ impl Builder {
         self
     }
 
+    /// How to come to a connection to the server's address, `host:port`. Default: by TCP.
+    #[must_use]
+    pub fn connect(mut self, connect: impl Fn(&str) -> Connecting + Send + Sync + 'static) -> Self {
+        self.connect = Box::new(connect);
+        self
+    }
+
+    /// Where random bytes and the time of day come from. Default: the system.
+    #[must_use]
+    pub fn outside(mut self, outside: Outside) -> Self {
+        self.outside = outside;
+        self
+    }
+
     /// Asked after each failed attempt to connect whether to go on. Default: for ever.
     /// [`Attempt::connects`] of zero means that there has not been a server yet.
     #[must_use]
@@ -186,7 +205,7 @@ impl Builder {
             None => Endpoint::new(Side::Device, self.limits),
             Some(store) => {
                 let stored = store.load(&self.id).map_err(BuildError::Store)?;
-                Endpoint::stored(Side::Device, self.limits, &self.id, Storage::new(store), stored)
+                Endpoint::stored(Side::Device, self.limits, &self.id, Storage::new(store, self.outside), stored)
             }
         };
         endpoint.set_persistent(true);
@@ -198,7 +217,7 @@ impl Builder {
                 let body = u16::try_from(body).unwrap_or(native::wire::MAX_BODY).min(native::wire::MAX_BODY);
                 // Three times the keepalive is an outage.
                 let config = native::Config::new(native::Transport::Lossless, timeout.scaled(1, 3), body);
-                Speech::Native(Opener::new(self.key, config))
+                Speech::Native(Opener::new(self.key, config, self.outside))
             }
         };
         let (stop, stopped) = watch::channel(false);
@@ -206,6 +225,7 @@ impl Builder {
             endpoint: endpoint.clone(),
             id: self.id.into(),
             server: self.server,
+            connect: self.connect,
             speech,
             timeout: self.timeout,
             backoff: self.backoff.unwrap_or_else(|| Backoff::within(self.timeout)),

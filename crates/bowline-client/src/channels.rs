@@ -142,6 +142,7 @@ impl Channels {
                 }
             };
             tokio::select! {
+                biased;
                 () = freed => {}
                 () = time => {}
                 // It may be the late answer that frees one.
@@ -225,6 +226,7 @@ impl Channels {
             }
             handed_on?;
             tokio::select! {
+                biased;
                 () = arrived => {}
                 // If this fails, the next round says so.
                 _ = self.hand_on_next() => {}

@@ -19,6 +19,7 @@ mod builder;
 mod channel;
 mod channels;
 mod client;
+mod connect;
 mod ids;
 mod opener;
 mod request;
@@ -28,10 +29,11 @@ pub use backoff::Backoff;
 pub use builder::{BuildError, Builder};
 pub use channel::{Channel, OpenError};
 pub use client::Client;
+pub use connect::Connecting;
 pub use request::{Request, RequestError};
 pub use runner::{Attempt, Next};
 
 pub use bowline_link::{
     DeadLetter, Delivery, Dialect, DownReason, DropReason, Ledger, Limits, LinkState, Message, MessageError, Outage,
-    Policy, Receipt, RecvError, SendError, Sending, Status, StatusWatch, Totals,
+    Outside, Policy, Receipt, RecvError, SendError, Sending, Socket, Status, StatusWatch, Stream, Totals,
 };

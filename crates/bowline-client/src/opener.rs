@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bowline_link::{Clock, Native, Seal};
+use bowline_link::{Clock, Native, Outside, Seal, Stream};
 use bowline_proto::DeviceId;
 use bowline_proto::native::Config;
 use bowline_proto::native::wire::{Answer, Mode, Opening};
@@ -11,24 +11,23 @@ use bowline_secure::{
     AnswerError, Carrier, Ephemeral, Handshake, Key, KeyId, MAX_ANSWER, MAX_OPENING, Resumed, Resumption, StartError,
     Ticket, Transport, code,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// Begins native links.
 pub(crate) struct Opener {
     key: Option<(KeyId, Key)>,
     config: Config,
+    outside: Outside,
     /// Of an earlier link, for the next one.
     ticket: Arc<Mutex<Option<Ticket>>>,
 }
 
 impl Opener {
-    pub(crate) fn new(key: Option<(KeyId, Key)>, config: Config) -> Self {
-        Opener { key, config, ticket: Arc::default() }
+    pub(crate) fn new(key: Option<(KeyId, Key)>, config: Config, outside: Outside) -> Self {
+        Opener { key, config, outside, ticket: Arc::default() }
     }
 
     /// Exchanges the opening. What goes on the link then, and what was read of it already.
-    pub(crate) async fn open(&self, stream: &mut TcpStream, id: &str, clock: Clock) -> io::Result<(Native, Vec<u8>)> {
+    pub(crate) async fn open(&self, stream: &mut Stream, id: &str, clock: Clock) -> io::Result<(Native, Vec<u8>)> {
         let id = DeviceId::new(id).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
         let mut input = Input { stream, bytes: [0; MAX_ANSWER], len: 0 };
         let seal = match &self.key {
@@ -39,7 +38,7 @@ impl Opener {
             Some((key_id, key)) => {
                 let transport = match self.resume(&mut input, id, *key_id, clock).await? {
                     Some(transport) => transport,
-                    None => handshake(&mut input, id, *key_id, key).await?,
+                    None => handshake(&mut input, id, *key_id, key, self.outside).await?,
                 };
                 let kept = Arc::clone(&self.ticket);
                 let keep = move |ticket| *lock(&kept) = Some(ticket);
@@ -62,7 +61,7 @@ impl Opener {
         let begun = {
             let mut ticket = lock(&self.ticket);
             let Some(ticket) = ticket.as_mut() else { return Ok(None) };
-            let nonce = random::<16>()?;
+            let nonce = self.outside.bytes::<16>()?;
             Resumption::start(ticket, id, key_id, &nonce, clock.now(), Carrier::Lossless, &mut opening)
         };
         let Some((mut resumption, len)) = begun.map_err(too_long)? else { return Ok(None) };
@@ -84,9 +83,15 @@ impl Opener {
     }
 }
 
-async fn handshake(input: &mut Input<'_>, id: DeviceId<'_>, key_id: KeyId, key: &Key) -> io::Result<Transport> {
+async fn handshake(
+    input: &mut Input<'_>,
+    id: DeviceId<'_>,
+    key_id: KeyId,
+    key: &Key,
+    outside: Outside,
+) -> io::Result<Transport> {
     let mut opening = [0; MAX_OPENING];
-    let ephemeral = Ephemeral::new(&random::<32>()?);
+    let ephemeral = Ephemeral::new(&outside.bytes::<32>()?);
     let (mut handshake, len) =
         Handshake::start(id, key_id, key, ephemeral, Carrier::Lossless, &mut opening).map_err(too_long)?;
     input.write(&opening[..len]).await?;
@@ -140,12 +145,6 @@ fn refusal(error: AnswerError) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionRefused, text)
 }
 
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(bytes)
-}
-
 fn lock(ticket: &Mutex<Option<Ticket>>) -> std::sync::MutexGuard<'_, Option<Ticket>> {
     // Nothing panics while it holds the lock.
     ticket.lock().unwrap_or_else(PoisonError::into_inner)
@@ -153,7 +152,7 @@ fn lock(ticket: &Mutex<Option<Ticket>>) -> std::sync::MutexGuard<'_, Option<Tick
 
 /// Reads the answer, and nothing that it cannot hold.
 struct Input<'a> {
-    stream: &'a mut TcpStream,
+    stream: &'a mut Stream,
     bytes: [u8; MAX_ANSWER],
     len: usize,
 }

@@ -138,6 +138,7 @@ struct Underway<'a> {
 impl Underway<'_> {
     async fn next(&mut self) -> Next {
         tokio::select! {
+            biased;
             result = &mut self.sending, if !self.sent => Next::Sent(result),
             answer = self.claim.next() => Next::Answer(answer),
         }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bowline_link::{DownReason, Drive, Endpoint, Lines, Speech as Spoken};
 use bowline_proto::legacy::Config;
 use bowline_proto::native::CloseReason;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Backoff;
+use crate::connect::Connect;
 use crate::opener::Opener;
 
 /// Codes after which trying again soon is in vain: quarantined, version, not allowed, key (§16.2).
@@ -50,6 +50,7 @@ pub(crate) struct Runner {
     pub(crate) endpoint: Endpoint,
     pub(crate) id: Box<str>,
     pub(crate) server: String,
+    pub(crate) connect: Connect,
     pub(crate) speech: Speech,
     pub(crate) timeout: Duration,
     pub(crate) backoff: Backoff,
@@ -108,6 +109,7 @@ impl Runner {
             let pause = self.backoff.pause(failures.max(1), fastrand::f64());
             let pause = if final_word { self.backoff.longest.saturating_mul(LONG) } else { pause };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 // Asked to stop: no use in waiting, unless something is left to send.
                 _ = stop.changed(), if !*stop.borrow() => {}
@@ -117,14 +119,10 @@ impl Runner {
 
     /// One link, from connecting to its end.
     async fn link(&mut self) -> io::Result<DownReason> {
-        let mut stream =
-            match tokio::time::timeout(self.timeout.saturating_mul(3), TcpStream::connect(&self.server)).await {
-                Ok(stream) => stream?,
-                Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to the attempt to connect")),
-            };
-        // A small message is worth sending at once; failing to say so is no reason not to.
-        let _ = stream.set_nodelay(true);
-        let peer = stream.peer_addr()?;
+        let connecting = (self.connect)(&self.server);
+        let (mut stream, peer) = tokio::time::timeout(self.timeout.saturating_mul(3), connecting)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the attempt to connect"))??;
         let (speech, early) = match &self.speech {
             Speech::Lines { dialect, config } => {
                 let lines = Lines { dialect: *dialect, config: *config, login: Some(self.id.clone()) };

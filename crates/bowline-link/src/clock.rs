@@ -1,19 +1,25 @@
-//! The engine's monotonic clock over tokio's.
+//! The engine's monotonic clock over tokio's, and beside it that on the wall.
+
+use std::time::SystemTime;
 
 use bowline_proto::time::Instant;
+use bowline_store::Millis;
 
-/// Turns tokio's monotonic time into the engine's and back. Wall-clock time never comes in: a clock
+use crate::Outside;
+
+/// Turns tokio's monotonic time into the engine's and back. Wall-clock time never comes into it: a clock
 /// that is set changes nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     origin: tokio::time::Instant,
+    wall: fn() -> SystemTime,
 }
 
 impl Clock {
     /// A clock whose origin is now.
     #[must_use]
-    pub fn start() -> Self {
-        Clock { origin: tokio::time::Instant::now() }
+    pub fn start(outside: Outside) -> Self {
+        Clock { origin: tokio::time::Instant::now(), wall: outside.wall }
     }
 
     /// The time now.
@@ -28,5 +34,11 @@ impl Clock {
     #[must_use]
     pub fn at(&self, at: Instant) -> tokio::time::Instant {
         self.origin + std::time::Duration::from_micros(at.as_micros())
+    }
+
+    /// The time for what people read and for lifetimes across restarts; nothing else depends on it.
+    pub(crate) fn wall(&self) -> Millis {
+        let since = (self.wall)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Millis(u64::try_from(since.as_millis()).unwrap_or(0))
     }
 }

@@ -9,24 +9,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bowline_proto::time::Instant;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use self::pause::Pause;
 use self::wire::{WRITE_HIGH, Wire};
 use crate::endpoint::{Current, State, Turn};
 use crate::status::LinkState;
-use crate::{Dialect, DownReason, Endpoint};
+use crate::{Dialect, DownReason, Endpoint, Stream};
 
 pub use self::lines::Lines;
 pub use self::native::{Keep, Native, Seal};
 
-/// A link to drive: a connected socket, and what was agreed about it.
+/// A link to drive: a connection, and what was agreed about it.
 #[derive(Debug)]
 pub struct Drive {
-    /// The socket.
-    pub stream: TcpStream,
+    /// The connection.
+    pub stream: Stream,
     /// Its peer's address.
     pub peer: SocketAddr,
     /// What is spoken on it.
@@ -211,30 +209,20 @@ impl<'a, S: Speak> Driver<'a, S> {
             if alarm.is_elapsed() || alarm.deadline() > deadline {
                 alarm.as_mut().reset(deadline);
             }
-            let readable = if self.pause == Pause::No { Some(Interest::READABLE) } else { None };
-            let writable = if self.wire.unwritten() == 0 { None } else { Some(Interest::WRITABLE) };
-            let interest = match (readable, writable) {
-                (Some(readable), Some(writable)) => Some(readable | writable),
-                (one, other) => one.or(other),
-            };
-            let socket = async {
-                match interest {
-                    Some(interest) => self.wire.stream.ready(interest).await,
-                    None => std::future::pending().await,
-                }
-            };
             let ready = tokio::select! {
-                ready = socket => ready,
-                () = self.kick.notified() => continue,
-                () = &mut alarm => continue,
+                biased;
                 reason = &mut end, if self.end.is_none() => {
                     self.end = Some(reason);
                     continue;
                 }
+                () = self.kick.notified() => continue,
+                () = &mut alarm => continue,
+                // Whatever the others woke it for, the turn sees to it: a busy socket keeps nothing waiting.
+                ready = self.wire.stream.ready(self.pause == Pause::No, self.wire.unwritten() > 0) => ready,
             };
             let result = match ready {
-                Ok(ready) if ready.is_readable() && self.pause == Pause::No => self.wire.read(),
-                Ok(_) => Ok(false),
+                Ok(true) => self.wire.read(),
+                Ok(false) => Ok(false),
                 Err(error) => Err(DownReason::Transport(error.kind())),
             };
             match result {

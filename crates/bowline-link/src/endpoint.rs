@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 
 pub(crate) use self::state::{Current, State, Turn};
 use crate::status::Seen;
-use crate::{Clock, DeadLetter, Delivery, Dialect, Limits, Message, Policy, RecvError, Sending, Storage};
+use crate::{Clock, DeadLetter, Delivery, Dialect, Limits, Message, Outside, Policy, RecvError, Sending, Storage};
 
 /// One end of the conversation with one peer: sessions, inbox and outbox. Survives links, and with a
 /// [`Storage`] the process; cheap to clone.
@@ -48,7 +48,8 @@ impl Endpoint {
     /// A new endpoint without a link. It does not survive the process.
     #[must_use]
     pub fn new(side: Side, limits: Limits) -> Self {
-        Self::with(side, limits, "", None, State::new(side, &limits, false))
+        let clock = Clock::start(Outside::default());
+        Self::with(side, limits, "", None, State::new(side, &limits, false), clock)
     }
 
     /// An endpoint that goes on with what `stored` says of the device, if it is known; from then on it
@@ -66,13 +67,13 @@ impl Endpoint {
     ) -> Self {
         let mut state = State::new(side, &limits, true);
         let persistent = stored.as_ref().is_some_and(|stored| stored.summary.persistent);
-        let clock = Clock::start();
+        let clock = Clock::start(storage.outside());
         if let Some(stored) = stored
-            && let Err(problem) = state.restore(side, stored, clock.now())
+            && let Err(problem) = state.restore(side, stored, clock)
         {
             tracing::error!(device, "the stored session cannot be read, a new one begins: {problem}");
         }
-        let endpoint = Self::with(side, limits, device, Some(storage), state);
+        let endpoint = Self::with(side, limits, device, Some(storage), state, clock);
         endpoint.0.persistent.store(persistent, Ordering::Relaxed);
         if endpoint.lock().inbox.has_next() {
             endpoint.notify_arrival();
@@ -80,7 +81,7 @@ impl Endpoint {
         endpoint
     }
 
-    fn with(side: Side, limits: Limits, device: &str, storage: Option<Storage>, state: State) -> Self {
+    fn with(side: Side, limits: Limits, device: &str, storage: Option<Storage>, state: State, clock: Clock) -> Self {
         debug_assert_eq!(side, state.native.side());
         Endpoint(Arc::new(Shared {
             state: Mutex::new(state),
@@ -89,7 +90,7 @@ impl Endpoint {
             status: watch::Sender::new(Seen::default()),
             stored: Notify::new(),
             limits,
-            clock: Clock::start(),
+            clock,
             device: device.into(),
             persistent: AtomicBool::new(false),
             storage,
@@ -254,7 +255,7 @@ impl Endpoint {
                 header: message.header_bytes(),
                 payload: message.payload_bytes(),
                 reason,
-                at: Storage::now(),
+                at: self.0.clock.wall(),
             },
         });
     }
@@ -286,7 +287,7 @@ impl Endpoint {
         if self.0.persistent.swap(persistent, Ordering::Relaxed) != persistent && self.0.storage.is_some() {
             let mut state = self.lock();
             let device = Arc::clone(&self.0.device);
-            state.journal.push(Change::Device { device, persistent, seen: Storage::now() });
+            state.journal.push(Change::Device { device, persistent, seen: self.0.clock.wall() });
             self.flush(&mut state);
         }
     }

@@ -327,6 +327,7 @@ impl Endpoint {
         if let Some(ticket) = mark.native {
             state.native.handle_persisted(ticket);
         }
+        state.outbox.handle_taken();
         state.outbox.handle_stored(mark.outbox);
         state.native.handle_outbox(mark.outbox.saturating_sub(state.bases.tx));
         state.native.handle_epoch_stored(mark.epoch);
@@ -365,7 +366,7 @@ impl State {
     fn transaction(&mut self, shared: &Shared) -> (Transaction, Mark) {
         let mut mark = self.mark();
         let device = &shared.device;
-        let now = Storage::now();
+        let now = shared.clock.wall();
         let mut changes = Vec::with_capacity(8);
         if !self.journal.announced {
             // Forgetting an earlier device of this id may have failed.

@@ -7,8 +7,7 @@ use bowline_proto::wire::{HexBytes, MessageRepr};
 use bowline_store::Millis;
 use bytes::Bytes;
 
-use crate::storage::Storage;
-use crate::{Dialect, MessageError};
+use crate::{Clock, Dialect, MessageError};
 
 /// The channel of messages without a header on dialect N (§11.7).
 const NO_CHANNEL: Channel = Channel { app: 0xff, instance: 0xff, tag: 0xff };
@@ -41,8 +40,8 @@ pub(crate) struct Origin {
 
 impl Origin {
     /// Of a message that comes now, in its sender's `epoch`.
-    pub(crate) fn now(epoch: u64) -> Self {
-        Origin { epoch, received_at: Storage::now(), ..Origin::default() }
+    pub(crate) fn now(epoch: u64, clock: Clock) -> Self {
+        Origin { epoch, received_at: clock.wall(), ..Origin::default() }
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct Outbox {
     next_ticket: Ticket,
     /// What went wrong with messages whose callers have not looked yet.
     failed: Vec<(Ticket, SendError)>,
+    /// Dropped, and still in the store: until it is gone there, a crash would bring it back.
+    leaving: Vec<Leaving>,
     pub(crate) closed: bool,
     /// Messages accepted and given up.
     pub(crate) lost: usize,
@@ -87,6 +89,16 @@ enum Content {
     },
 }
 
+/// A dropped message, and who is to be told once the store has it no more.
+#[derive(Debug)]
+struct Leaving {
+    ticket: Ticket,
+    error: SendError,
+    caller: Caller,
+    /// Its removal is on its way to the store.
+    given: bool,
+}
+
 /// What stands in the outbox under a seq.
 pub(crate) enum Item<'a> {
     Message(&'a Message),
@@ -103,9 +115,7 @@ pub(crate) struct ToStore<'a> {
 
 impl Entry {
     fn wake(&mut self) {
-        if let Caller::Waiting(waker) = std::mem::replace(&mut self.caller, Caller::Silent) {
-            waker.wake();
-        }
+        std::mem::replace(&mut self.caller, Caller::Silent).wake();
     }
 
     fn message(&self) -> Option<&Message> {
@@ -147,6 +157,7 @@ impl Outbox {
             handled: VecDeque::new(),
             next_ticket: 0,
             failed: Vec::new(),
+            leaving: Vec::new(),
             closed: false,
             lost: 0,
             dropped: 0,
@@ -261,9 +272,18 @@ impl Outbox {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Stored messages dropped since the last call.
+    /// Stored messages dropped since the last call: they are removed from the store by the next transaction.
     pub(crate) fn take_taken(&mut self) -> Vec<u64> {
+        self.leaving.iter_mut().for_each(|leaving| leaving.given = true);
         std::mem::take(&mut self.taken)
+    }
+
+    /// That transaction is committed: who waited is told.
+    pub(crate) fn handle_taken(&mut self) {
+        for leaving in self.leaving.extract_if(.., |leaving| leaving.given) {
+            self.failed.push((leaving.ticket, leaving.error));
+            leaving.caller.wake();
+        }
     }
 
     /// The store is given messages up to `seq`.
@@ -423,6 +443,10 @@ impl Outbox {
             (self.numbered, self.live, self.live_bytes) = (0, 0, 0);
         }
         gone.extend(self.entries.drain(self.numbered..));
+        for Leaving { ticket, error, caller, .. } in self.leaving.drain(..) {
+            self.failed.push((ticket, if kept { SendError::Closed } else { error }));
+            caller.wake();
+        }
         for entry in gone.iter_mut().chain(&mut self.entries) {
             if !matches!(entry.caller, Caller::Gone) {
                 self.failed.push((entry.ticket, SendError::Closed));

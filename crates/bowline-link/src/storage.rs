@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use bowline_store::{CommitError, Millis, Store};
+use bowline_store::{CommitError, Store};
 use tokio::runtime::Handle;
+
+use crate::Outside;
 
 /// Longest pause before a commit that has failed is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -18,6 +20,7 @@ pub struct Storage(Arc<Shared>);
 struct Shared {
     store: Store,
     runtime: Handle,
+    outside: Outside,
     /// The last commit failed, and that was said.
     in_trouble: AtomicBool,
 }
@@ -28,8 +31,9 @@ impl Storage {
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
-    pub fn new(store: Store) -> Self {
-        Storage(Arc::new(Shared { store, runtime: Handle::current(), in_trouble: AtomicBool::new(false) }))
+    pub fn new(store: Store, outside: Outside) -> Self {
+        let runtime = Handle::current();
+        Storage(Arc::new(Shared { store, runtime, outside, in_trouble: AtomicBool::new(false) }))
     }
 
     /// The store.
@@ -40,6 +44,10 @@ impl Storage {
 
     pub(crate) fn runtime(&self) -> &Handle {
         &self.0.runtime
+    }
+
+    pub(crate) fn outside(&self) -> Outside {
+        self.0.outside
     }
 
     /// Whether the last commit has failed: nothing is acknowledged until one succeeds.
@@ -69,12 +77,6 @@ impl Storage {
     /// The pause before the next try after so many failures in a row.
     pub(crate) fn pause(failures: u32) -> Duration {
         Duration::from_millis(50).saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE)
-    }
-
-    /// The time for what people read and for lifetimes across restarts; nothing else depends on it.
-    pub(crate) fn now() -> Millis {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Millis(u64::try_from(since.as_millis()).unwrap_or(0))
     }
 }
 

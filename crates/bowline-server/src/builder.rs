@@ -6,16 +6,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_link::Limits;
+use bowline_link::{Limits, Outside};
 use bowline_proto::DeviceId;
 
 use crate::app::{Apps, Makes, Registered};
 use crate::listener::Kind;
-use crate::{Admission, App, AppEvent, AppLimits, AppRule, Device, Instance, Keys, Server, Sessions};
+use crate::{Admission, App, AppEvent, AppLimits, AppRule, Device, Instance, Keys, Listener, Server, Sessions};
 
 /// Settings of a [`Server`]. The defaults suit some thousand boards on a LAN.
 pub struct Builder {
     pub(crate) listen: Vec<(SocketAddr, Kind)>,
+    pub(crate) listeners: Vec<Box<dyn Listener>>,
+    pub(crate) outside: Outside,
     pub(crate) admission: Admission,
     pub(crate) timeout: Duration,
     pub(crate) login_timeout: Duration,
@@ -110,6 +112,8 @@ impl Builder {
     pub(crate) fn new() -> Self {
         Builder {
             listen: Vec::new(),
+            listeners: Vec::new(),
+            outside: Outside::default(),
             admission: Admission::open(),
             timeout: Duration::from_secs(3),
             login_timeout: Duration::from_secs(5),
@@ -321,12 +325,26 @@ impl Builder {
         self
     }
 
+    /// Accepts connections from `listener`, too, as from an address given to [`Builder::listen`].
+    #[must_use]
+    pub fn listener(mut self, listener: impl Listener) -> Self {
+        self.listeners.push(Box::new(listener));
+        self
+    }
+
+    /// Where random bytes and the time of day come from. Default: the system.
+    #[must_use]
+    pub fn outside(mut self, outside: Outside) -> Self {
+        self.outside = outside;
+        self
+    }
+
     /// Checks the settings, without starting anything.
     ///
     /// # Errors
     /// Says which setting makes no sense.
     pub fn check(&self) -> Result<(), StartError> {
-        if self.listen.is_empty() {
+        if self.listen.is_empty() && self.listeners.is_empty() {
             return Err(StartError::NoAddress);
         }
         if self.timeout < Duration::from_millis(100) {

@@ -219,7 +219,7 @@ impl Keys {
 
     /// A ticket for a device that has shown this key on a link of its own; its body is to be sealed and
     /// sent. `None` if there is none to be had (§15.5) or the key was revoked meanwhile. `devices` is how
-    /// many there may be: the first ticket makes the table.
+    /// many there may be: the first ticket makes the table. Nobody can guess `random`.
     pub(crate) fn ticket(
         &self,
         id: DeviceId<'_>,
@@ -227,10 +227,11 @@ impl Keys {
         key: &Key,
         transport: &Transport,
         devices: usize,
+        random: &[u8; 40],
     ) -> Option<[u8; TICKET_BODY]> {
         // Held, so that a revocation comes before or finds the ticket.
         let table = self.table();
-        table.is_live(id.as_str(), key_id, key).then(|| self.0.tickets.issue(id, key_id, transport, devices))?
+        table.is_live(id.as_str(), key_id, key).then(|| self.0.tickets.issue(id, key_id, transport, devices, random))?
     }
 
     /// Decides on a resumption.

@@ -14,6 +14,7 @@
 //! it, however many links that takes. With [`Builder::store`] its queues and its session are on disk too,
 //! and survive this process; without, what is not acknowledged is still with the board and comes again.
 
+mod accept;
 mod admission;
 mod app;
 mod builder;
@@ -31,6 +32,7 @@ mod registry;
 mod server;
 mod stats;
 
+pub use accept::Listener;
 pub use admission::{Admission, Dialects, IdPattern};
 pub use app::{App, AppError, AppEvent, AppLimits, AppMessage, AppRule, AppStats, Directory, Handled, Instance, Port};
 pub use builder::{Builder, StartError};
@@ -42,7 +44,7 @@ pub use stats::Stats;
 
 pub use bowline_link::{
     DeadLetter, Delivery, Dialect, DownReason, DropReason, Ledger, Limits, LinkState, Message, MessageError, Outage,
-    Policy, Receipt, RecvError, RetryError, SendError, Sending, Status, StatusWatch, Totals,
+    Outside, Policy, Receipt, RecvError, RetryError, SendError, Sending, Socket, Status, StatusWatch, Stream, Totals,
 };
 pub use bowline_secure::KeyId;
 pub use bowline_store::{DeadId, DeadLetterEntry, Direction};

@@ -1,15 +1,16 @@
 //! Accepting connections, and what each goes through.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_link::{Drive, Lines, Speech};
-use tokio::net::{TcpListener, TcpStream};
+use bowline_link::{Drive, Lines, Speech, Stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 
+use crate::Listener;
 use crate::keys::Proof;
 use crate::login::{self, First, FirstLine, Refusal};
 use crate::native::native_link;
@@ -32,20 +33,27 @@ pub(crate) enum Kind {
 }
 
 /// Accepts connections until told to stop, then waits for the links to end.
-pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, kind: Kind, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut listener: Box<dyn Listener>,
+    kind: Kind,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let mut short_of = false;
     loop {
         // A permit first: a connection that cannot be served is better left to the system's queue.
         let permit = tokio::select! {
+            biased;
             permit = Arc::clone(&shared.permits).acquire_owned() => permit,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let Ok(permit) = permit else { break };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
+            biased;
             _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = poll_fn(|context| listener.poll_accept(context)) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -68,6 +76,7 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, kind: Kind, 
                 // Who has not logged in makes room for who will.
                 shared.lobby.show_one_out();
                 tokio::select! {
+                    biased;
                     () = ended => {}
                     () = tokio::time::sleep(BREATH) => {}
                     _ = stop.wait_for(|stop| *stop) => break,
@@ -88,7 +97,7 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// One connection, from its first byte to its end.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, kind: Kind, permit: OwnedSemaphorePermit) {
+async fn serve(shared: Arc<Shared>, stream: Stream, peer: SocketAddr, kind: Kind, permit: OwnedSemaphorePermit) {
     let mut id = None;
     if let Err(refusal) = connection(&shared, stream, peer, kind, &mut id).await {
         refusal.counter(&shared.counters).one();
@@ -106,25 +115,24 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, kind: K
 /// Sets `claimed` to the id of the login, once there is one.
 async fn connection(
     shared: &Arc<Shared>,
-    stream: TcpStream,
+    mut stream: Stream,
     peer: SocketAddr,
     kind: Kind,
     claimed: &mut Option<Box<str>>,
 ) -> Result<(), Refusal> {
-    // A small message is worth sending at once. Failing to say so is no reason to refuse.
-    let _ = stream.set_nodelay(true);
     let login = {
         let mut guest = shared.lobby.enter();
         let mut stop = shared.stop.subscribe();
         let login = async {
-            Ok(match login::read(&stream).await? {
+            Ok(match login::read(&mut stream).await? {
                 First::Line(line) => Login::Line(line),
                 First::Native(input) => {
-                    Login::Native(opening::read(shared, &stream, peer, kind, input, claimed).await?)
+                    Login::Native(opening::read(shared, &mut stream, peer, kind, input, claimed).await?)
                 }
             })
         };
         tokio::select! {
+            biased;
             login = login => login?,
             () = guest.shown_out() => return Err(Refusal::Evicted),
             () = tokio::time::sleep(shared.login_timeout) => return Err(Refusal::Timeout),
@@ -149,7 +157,7 @@ enum Login {
 /// Drives the link of a device that has logged in by a line.
 async fn legacy_link(
     shared: &Shared,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     kind: Kind,
     FirstLine { dialect, id, rest }: FirstLine,

@@ -1,15 +1,14 @@
 //! Reading how a connection begins.
 
 use std::collections::HashSet;
-use std::io;
 use std::mem::Discriminant;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use bowline_link::Stream;
 use bowline_proto::Dialect;
 use bowline_proto::native::wire::MAX_OPENING;
 use bowline_proto::wire::login::{self, Login, LoginError, Opening};
-use tokio::net::TcpStream;
 
 use crate::opening::Input;
 use crate::stats::{Counter, Counters};
@@ -101,18 +100,15 @@ pub(crate) enum First {
 }
 
 /// Reads the login line. Takes no more than this one buffer, whatever is sent.
-pub(crate) async fn read(stream: &TcpStream) -> Result<First, Refusal> {
+pub(crate) async fn read(stream: &mut Stream) -> Result<First, Refusal> {
     let mut buffer = [0; 512];
     let mut len = 0;
     loop {
-        stream.readable().await.map_err(|_| Refusal::Closed)?;
         // No more than belongs to an opening, until it is known to be none.
         let most = if len == 0 { MAX_OPENING } else { buffer.len() };
-        match stream.try_read(&mut buffer[len..most]) {
-            Ok(0) => return Err(Refusal::Closed),
+        match stream.read(&mut buffer[len..most]).await {
+            Ok(0) | Err(_) => return Err(Refusal::Closed),
             Ok(count) => len += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(_) => return Err(Refusal::Closed),
         }
         if Opening::of(buffer[0]) == Opening::Native {
             return Ok(First::Native(Input::new(&buffer[..len])));

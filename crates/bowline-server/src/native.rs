@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bowline_link::{Drive, Native, Seal, Speech};
+use bowline_link::{Drive, Native, Seal, Speech, Stream};
 use bowline_proto::DeviceId;
-use tokio::net::TcpStream;
 
 use crate::keys::Proof;
 use crate::link;
@@ -16,7 +15,7 @@ use crate::server::Shared;
 /// Drives the link of a device that has logged in on the native protocol.
 pub(crate) async fn native_link(
     shared: &Arc<Shared>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     login: NativeLogin,
 ) -> Result<(), Refusal> {
@@ -32,7 +31,12 @@ pub(crate) async fn native_link(
     if let (Proof::Key(key_id, key), Some(transport)) = (&proof, &transport) {
         shared.shown(&id, *key_id);
         let device = DeviceId::new(&id).map_err(|_| Refusal::Opening)?;
-        ticket = shared.keys.ticket(device, *key_id, key, transport, shared.max_devices);
+        // Without random bytes there is none, and the next link takes a full handshake.
+        ticket = shared
+            .outside
+            .bytes()
+            .ok()
+            .and_then(|random| shared.keys.ticket(device, *key_id, key, transport, shared.max_devices, &random));
     }
     let seal = transport.map(|transport| Seal { transport, first, ticket, keep: None });
     let speech = Speech::Native(Native { config: shared.native, seal });

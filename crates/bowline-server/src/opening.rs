@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
+use bowline_link::Stream;
 use bowline_proto::native::wire::{MAX_OPENING, MIN_BODY, Mode, Opening, record};
 use bowline_secure::{Carrier, Decision, Gate, KeyId, MAX_ANSWER, Standing, Transport, code};
-use tokio::net::TcpStream;
 
 use crate::keys::Proof;
 use crate::listener::Kind;
@@ -58,18 +58,13 @@ impl Input {
     }
 
     /// Reads some more.
-    async fn fill(&mut self, stream: &TcpStream) -> Result<(), Refusal> {
-        loop {
-            stream.readable().await.map_err(|_| Refusal::Closed)?;
-            match stream.try_read(&mut self.bytes[self.len..]) {
-                // Or the buffer is full, and nothing in it was an opening or a record. Neither is so long.
-                Ok(0) => return Err(Refusal::Closed),
-                Ok(count) => {
-                    self.len += count;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(Refusal::Closed),
+    async fn fill(&mut self, stream: &mut Stream) -> Result<(), Refusal> {
+        match stream.read(&mut self.bytes[self.len..]).await {
+            // Or the buffer is full, and nothing in it was an opening or a record. Neither is so long.
+            Ok(0) | Err(_) => Err(Refusal::Closed),
+            Ok(count) => {
+                self.len += count;
+                Ok(())
             }
         }
     }
@@ -81,7 +76,7 @@ impl Input {
 /// Sets `claimed` to the id of the opening, once there is one.
 pub(crate) async fn read(
     shared: &Shared,
-    stream: &TcpStream,
+    stream: &mut Stream,
     peer: SocketAddr,
     kind: Kind,
     mut input: Input,
@@ -108,7 +103,8 @@ pub(crate) async fn read(
             (_, true) => decide(shared, &mut gate, input.get(), kind, &mut standing, &mut answer)?,
             (_, false) => (Decided::Refused(Refusal::NativeOff), Gate::refuse(code::NOT_ALLOWED, &mut answer)),
         };
-        write(stream, &answer[..len]).await?;
+        // The login timeout bounds how long that may take.
+        stream.write_all(&answer[..len]).await.map_err(|_| Refusal::Closed)?;
         match (decided, id) {
             (Decided::Again { consumed }, _) => input.consume(consumed),
             (Decided::Open { consumed }, Some(id)) => {
@@ -141,8 +137,7 @@ fn decide(
     known: &mut Option<Standing>,
     answer: &mut [u8; MAX_ANSWER],
 ) -> Result<(Decided, usize), Refusal> {
-    let mut random = [0; 32];
-    getrandom::fill(&mut random).map_err(|_| Refusal::Random)?;
+    let random = shared.outside.bytes::<32>().map_err(|_| Refusal::Random)?;
     let standing = |id: bowline_proto::DeviceId<'_>| {
         let open = kind != Kind::Secured && shared.gate.opens(id.as_str());
         let standing = Standing { keys: shared.keys.ring(id.as_str()), open };
@@ -175,7 +170,7 @@ fn decide(
 
 /// Waits for the first record and opens it.
 async fn confirm(
-    stream: &TcpStream,
+    stream: &mut Stream,
     id: Box<str>,
     proof: Proof,
     mut transport: Transport,
@@ -194,22 +189,9 @@ async fn confirm(
     }
 }
 
-/// Writes an answer. The login timeout bounds how long that may take.
-async fn write(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Refusal> {
-    while !bytes.is_empty() {
-        stream.writable().await.map_err(|_| Refusal::Closed)?;
-        match stream.try_write(bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Refusal::Closed),
-        }
-    }
-    Ok(())
-}
-
 /// Takes what has come behind a refused opening: a socket that is closed with unread bytes takes the
 /// answer back. What comes later is not waited for.
-fn discard(stream: &TcpStream) {
+fn discard(stream: &mut Stream) {
     let mut bytes = [0; 1024];
     let _ = stream.try_read(&mut bytes);
 }

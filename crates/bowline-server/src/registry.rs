@@ -1,6 +1,6 @@
 //! All devices, by id.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) struct Registry {
 
 #[derive(Debug)]
 struct Known {
-    devices: HashMap<Arc<str>, Entry>,
+    devices: BTreeMap<Arc<str>, Entry>,
     /// Devices with links attached.
     linked: usize,
 }
@@ -63,7 +63,7 @@ impl Registry {
         limits: Limits,
         storage: Option<Storage>,
         host: Option<Arc<Host>>,
-        mut devices: HashMap<Arc<str>, Entry>,
+        mut devices: BTreeMap<Arc<str>, Entry>,
     ) -> Arc<Self> {
         for entry in devices.values_mut() {
             entry.attached = 0;
@@ -165,11 +165,11 @@ impl Registry {
     }
 
     /// All devices. The registry is empty then.
-    pub(crate) fn take(&self) -> HashMap<Arc<str>, Entry> {
+    pub(crate) fn take(&self) -> BTreeMap<Arc<str>, Entry> {
         std::mem::take(&mut self.lock().devices)
     }
 
-    fn entry<'a>(&self, devices: &'a mut HashMap<Arc<str>, Entry>, id: &str) -> &'a mut Entry {
+    fn entry<'a>(&self, devices: &'a mut BTreeMap<Arc<str>, Entry>, id: &str) -> &'a mut Entry {
         devices.entry(id.into()).or_insert_with(|| {
             let device = Device::new(id, self.limits, self.storage.as_ref());
             if let Some(host) = &self.host {
@@ -198,7 +198,7 @@ impl Entry {
 
 /// Forgets the temporary device that has been away for longest, if there is one for and from which
 /// nothing is queued: a flood of made-up ids must not keep real ones out.
-fn evict(devices: &mut HashMap<Arc<str>, Entry>) -> bool {
+fn evict(devices: &mut BTreeMap<Arc<str>, Entry>) -> bool {
     let oldest = devices
         .values()
         .filter(|entry| !entry.persistent && entry.attached == 0 && entry.device.endpoint.is_idle())

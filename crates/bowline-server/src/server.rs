@@ -1,11 +1,11 @@
 //! The server.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_link::{Limits, Storage};
+use bowline_link::{Limits, Outside, Storage};
 use bowline_proto::legacy::{Config, Pace};
 use bowline_proto::{DeviceId, Side, native};
 use tokio::net::{TcpListener, TcpSocket};
@@ -14,12 +14,15 @@ use tokio::task::JoinSet;
 
 use crate::admission::Gate;
 use crate::app::{Host, UNHEARD};
+use crate::listener::Kind;
 use crate::lobby::Lobby;
 use crate::login::Refused;
 use crate::rate::Rate;
 use crate::registry::{Entry, Registry};
 use crate::stats::Counters;
-use crate::{AppStats, Builder, Device, KeyChanges, KeyId, Keys, KeysError, Port, StartError, Stats, listener};
+use crate::{
+    AppStats, Builder, Device, KeyChanges, KeyId, Keys, KeysError, Listener, Port, StartError, Stats, listener,
+};
 
 /// Connections beyond those that may be links or in the lobby: on their way in or out.
 const SPARE: usize = 16;
@@ -56,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) native: native::Config,
     pub(crate) login_timeout: Duration,
+    pub(crate) outside: Outside,
     pub(crate) keys: Keys,
     pub(crate) handshakes: Rate,
     pub(crate) max_devices: usize,
@@ -73,7 +77,7 @@ impl std::fmt::Debug for Shared {
 /// Dropping it closes them.
 #[derive(Debug, Default)]
 #[must_use = "dropping the sessions closes their devices"]
-pub struct Sessions(HashMap<Arc<str>, Entry>);
+pub struct Sessions(BTreeMap<Arc<str>, Entry>);
 
 impl Sessions {
     /// Closes all devices: whoever waits for one gets an error. With a store, waits until everything is
@@ -148,11 +152,15 @@ impl Server {
             listeners.push((listener, kind));
         }
         let addresses = listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
+        let boxed = |(listener, kind)| (Box::new(listener) as Box<dyn Listener>, kind);
+        let listeners =
+            listeners.into_iter().map(boxed).chain(builder.listeners.drain(..).map(|other| (other, Kind::Any)));
+        let listeners: Vec<_> = listeners.collect();
 
         let mut devices = std::mem::take(&mut builder.sessions.0);
         let storage = match builder.store {
             Some(store) => {
-                let storage = Storage::new(store);
+                let storage = Storage::new(store, builder.outside);
                 devices = load(storage.clone(), builder.limits).await?;
                 Some(storage)
             }
@@ -183,6 +191,7 @@ impl Server {
             config: config(builder.timeout, builder.settle, builder.pace),
             native: native_config(builder.timeout, builder.limits),
             login_timeout: builder.login_timeout,
+            outside: builder.outside,
             keys: builder.keys,
             handshakes: Rate::new(builder.handshakes.0, builder.handshakes.1),
             max_devices: builder.max_devices,
@@ -430,9 +439,10 @@ fn span(duration: Duration) -> bowline_proto::time::Duration {
 }
 
 /// The devices that an earlier process has stored.
-async fn load(storage: Storage, limits: Limits) -> Result<HashMap<Arc<str>, Entry>, StartError> {
+async fn load(storage: Storage, limits: Limits) -> Result<BTreeMap<Arc<str>, Entry>, StartError> {
+    let driven = storage.store().is_driven();
     let load = move || {
-        let mut devices = HashMap::new();
+        let mut devices = BTreeMap::new();
         for summary in storage.store().devices()? {
             if let Some(stored) = storage.store().load(&summary.device)? {
                 let device = Device::stored(stored, limits, &storage);
@@ -441,11 +451,14 @@ async fn load(storage: Storage, limits: Limits) -> Result<HashMap<Arc<str>, Entr
         }
         Ok(devices)
     };
-    // Reading the disk blocks.
-    tokio::task::spawn_blocking(load)
-        .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-        .map_err(StartError::Store)
+    let loaded = if driven {
+        // Everything in one thread.
+        load()
+    } else {
+        // Reading the disk blocks.
+        tokio::task::spawn_blocking(load).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    };
+    loaded.map_err(StartError::Store)
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -462,6 +475,7 @@ async fn expire(shared: Arc<Shared>, expiry: Duration, mut stop: watch::Receiver
     let period = (expiry / 10).clamp(Duration::from_millis(50), Duration::from_secs(60));
     loop {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(period) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }

@@ -62,4 +62,4 @@ pub use model::{
     DeadId, DeadLetter, DeadLetterEntry, Device, DeviceSummary, Direction, InboxMessage, Millis, OutboxMessage, Seq,
     SessionState,
 };
-pub use store::{Health, Stats, Store};
+pub use store::{Health, Stats, Store, Worker};

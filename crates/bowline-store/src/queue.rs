@@ -21,8 +21,13 @@ pub(crate) struct Job {
 pub(crate) struct Waiting {
     state: Mutex<State>,
     work: Condvar,
+    /// Told of work when no thread waits for it.
+    call: Option<Call>,
     capacity: usize,
 }
+
+/// Called when there is work. Must not wait, nor call the store.
+pub(crate) type Call = Box<dyn Fn() + Send + Sync>;
 
 struct State {
     jobs: VecDeque<Job>,
@@ -32,11 +37,20 @@ struct State {
     busy: bool,
 }
 
+impl State {
+    fn take(&mut self, most: usize) -> Vec<Job> {
+        self.busy = true;
+        let count = self.jobs.len().min(most.max(1));
+        self.jobs.drain(..count).collect()
+    }
+}
+
 impl Waiting {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, call: Option<Call>) -> Self {
         Waiting {
             state: Mutex::new(State { jobs: VecDeque::new(), next: 0, closed: false, busy: false }),
             work: Condvar::new(),
+            call,
             capacity: capacity.max(1),
         }
     }
@@ -49,7 +63,7 @@ impl Waiting {
         if !state.closed {
             state.next += 1;
             state.jobs.push_back(Job { ticket, transaction, reply });
-            self.work.notify_one();
+            self.tell();
         }
         ticket
     }
@@ -70,7 +84,7 @@ impl Waiting {
         let ticket = state.next;
         state.next += 1;
         state.jobs.push_back(Job { ticket, transaction, reply });
-        self.work.notify_one();
+        self.tell();
         Ok(())
     }
 
@@ -115,9 +129,27 @@ impl Waiting {
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.busy = true;
-        let count = state.jobs.len().min(most.max(1));
-        Some(state.jobs.drain(..count).collect())
+        Some(state.take(most))
+    }
+
+    /// The first transactions, which are to be [`Waiting::done`], if there are any and nobody commits.
+    pub(crate) fn take_now(&self, most: usize) -> Option<Vec<Job>> {
+        let mut state = self.lock();
+        if state.jobs.is_empty() || state.busy {
+            return None;
+        }
+        Some(state.take(most))
+    }
+
+    pub(crate) fn is_driven(&self) -> bool {
+        self.call.is_some()
+    }
+
+    fn tell(&self) {
+        match &self.call {
+            Some(call) => call(),
+            None => self.work.notify_one(),
+        }
     }
 
     /// Takes no more transactions. Those that wait are still committed.

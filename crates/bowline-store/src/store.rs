@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use crate::commit::{Reply, Slot};
 use crate::database::Database;
-use crate::queue::Waiting;
+use crate::queue::{Call, Waiting};
 use crate::writer::Writer;
 use crate::{
     Commit, CommitError, Committed, DeadId, DeadLetterEntry, Device, DeviceSummary, Durability, Limits, NotQueued,
@@ -25,6 +25,7 @@ const SMALL: usize = 8;
 pub struct Store {
     shared: Arc<Shared>,
     writer: Arc<Mutex<Writer>>,
+    /// `None` if the caller does its work.
     thread: Option<JoinHandle<()>>,
     commits_in_place: bool,
 }
@@ -65,26 +66,55 @@ impl Store {
     /// # Errors
     /// Says what is in the way and what to do. Nothing that is there is ever replaced.
     pub fn open(folder: impl AsRef<Path>, durability: Durability, limits: Limits) -> Result<Self, OpenError> {
-        let database = Database::claim(folder.as_ref(), durability)?;
+        let mut store = Self::open_with(folder.as_ref(), durability, limits, None)?;
+        let thread = std::thread::Builder::new().name("bowline-store".into());
+        let run = {
+            let (writer, shared) = (Arc::clone(&store.writer), Arc::clone(&store.shared));
+            move || Writer::run(&writer, shared)
+        };
+        let thread = thread.spawn(run).map_err(|error| OpenError::io(store.shared.database.file(), error))?;
+        store.thread = Some(thread);
+        Ok(store)
+    }
+
+    /// As [`Store::open`], but without a thread: `call` is called when there is work, and whoever opened the store
+    /// has it done by the [`Worker`]. Everything happens in the callers' threads then, in the order of
+    /// their calls, for programs that are to do the same twice. `call` must not wait, nor call the store.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_driven(
+        folder: impl AsRef<Path>,
+        durability: Durability,
+        limits: Limits,
+        call: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(Self, Worker), OpenError> {
+        let store = Self::open_with(folder.as_ref(), durability, limits, Some(Box::new(call)))?;
+        let worker = Worker { shared: Arc::clone(&store.shared), writer: Arc::clone(&store.writer) };
+        Ok((store, worker))
+    }
+
+    fn open_with(folder: &Path, durability: Durability, limits: Limits, call: Option<Call>) -> Result<Self, OpenError> {
+        let database = Database::claim(folder, durability)?;
         let file = database.file().to_owned();
         let engine = |error| OpenError::engine(&file, &error);
         let connection = database.open(&limits)?;
         let reader = database.connect_reader().map_err(engine)?;
         let shared = Arc::new(Shared {
-            queue: Arc::new(Waiting::new(limits.queue)),
+            queue: Arc::new(Waiting::new(limits.queue, call)),
             reader: Mutex::new(Some(reader)),
             state: Mutex::default(),
             limits,
             database,
         });
         let writer = Arc::new(Mutex::new(Writer::new(Arc::clone(&shared), connection).map_err(engine)?));
-        let thread = std::thread::Builder::new().name("bowline-store".into());
-        let run = {
-            let (writer, shared) = (Arc::clone(&writer), Arc::clone(&shared));
-            move || Writer::run(&writer, shared)
-        };
-        let thread = thread.spawn(run).map_err(|error| OpenError::io(&file, error))?;
-        Ok(Store { shared, writer, thread: Some(thread), commits_in_place: durability != Durability::Fsync })
+        Ok(Store { shared, writer, thread: None, commits_in_place: durability != Durability::Fsync })
+    }
+
+    /// Whether a [`Worker`] does its work, and not a thread of its own.
+    #[must_use]
+    pub fn is_driven(&self) -> bool {
+        self.shared.queue.is_driven()
     }
 
     /// Commits a transaction. Queued at once, in the order of calls; the returned [`Commit`] is its
@@ -211,6 +241,10 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.shared.queue.close();
+        if self.is_driven() {
+            while work(&self.shared, &self.writer) {}
+            Writer::lock(&self.writer).close();
+        }
         if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
             // A panic of the writer has been reported by its hook, and its callers have been told.
             let _ = thread.join();
@@ -222,6 +256,32 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("file", &self.shared.database.file()).finish_non_exhaustive()
     }
+}
+
+/// Does the work of a store that was opened by [`Store::open_driven`]. May outlive it: then there is none left.
+pub struct Worker {
+    shared: Arc<Shared>,
+    writer: Arc<Mutex<Writer>>,
+}
+
+impl Worker {
+    /// Commits a group of those that wait and answers them. Says whether there were any. Blocks on the disk.
+    pub fn work(&self) -> bool {
+        work(&self.shared, &self.writer)
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("file", &self.shared.database.file()).finish_non_exhaustive()
+    }
+}
+
+fn work(shared: &Shared, writer: &Mutex<Writer>) -> bool {
+    let Some(group) = shared.queue.take_now(shared.limits.group) else { return false };
+    Writer::work(writer, group);
+    shared.queue.done();
+    true
 }
 
 /// What the store and its writer share.

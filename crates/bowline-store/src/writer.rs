@@ -71,13 +71,17 @@ impl Writer {
         }
         let guard = Abandon(shared);
         while let Some(group) = guard.0.queue.take(guard.0.limits.group) {
-            let mut writer = Writer::lock(writer);
-            writer.serve(group);
-            writer.shorten_log();
-            drop(writer);
+            Writer::work(writer, group);
             guard.0.queue.done();
         }
         Writer::lock(writer).close();
+    }
+
+    /// Commits a group, and shortens the log if that is due.
+    pub(crate) fn work(writer: &Mutex<Writer>, group: Vec<Job>) {
+        let mut writer = Writer::lock(writer);
+        writer.serve(group);
+        writer.shorten_log();
     }
 
     /// Never waits: only who has the queue's leave to commit comes here.
@@ -222,7 +226,7 @@ impl Writer {
     }
 
     /// Leaves a database without a log, if all is well.
-    fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         *self.shared.reader() = None;
         let whole = self.damage.is_none();
         if let Some(connection) = self.connection.take().filter(|_| whole) {

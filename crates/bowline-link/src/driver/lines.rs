@@ -192,7 +192,7 @@ impl Speaker {
         match received {
             Received::Keepalive | Received::Handled => {}
             Received::Message(Incoming { ticket, qos, header, payload }) => {
-                let origin = Origin::now(state.lines.epoch().into());
+                let origin = Origin::now(state.lines.epoch().into(), endpoint.clock());
                 let message = Message::from_line(header, payload, qos).with_origin(origin);
                 let size = message.size() as u64;
                 let lasting = qos || !self.link.dialect().acknowledges();

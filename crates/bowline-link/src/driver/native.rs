@@ -257,7 +257,7 @@ impl Speaker {
             match received {
                 Received::Message { ticket, channel, payload } => {
                     self.rate.count();
-                    let origin = Origin::now(ticket.epoch());
+                    let origin = Origin::now(ticket.epoch(), endpoint.clock());
                     let message = Message::from_frame(channel, payload, true).with_origin(origin);
                     state.totals.received += 1;
                     state.totals.received_bytes += message.size() as u64;
@@ -267,7 +267,7 @@ impl Speaker {
                 }
                 Received::BestEffort { channel, payload } => {
                     self.rate.count();
-                    let origin = Origin::now(state.native.epoch());
+                    let origin = Origin::now(state.native.epoch(), endpoint.clock());
                     let message = Message::from_frame(channel, payload, false).with_origin(origin);
                     if state.inbox.accept_best_effort(message) {
                         state.totals.received_best_effort += 1;

@@ -1,15 +1,9 @@
 //! A link's bytes: read and not consumed, to be written and not written.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
-
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::Step;
-use crate::DownReason;
+use crate::{DownReason, Stream};
 
 /// Bytes read at one time. Other links get their turn in between.
 pub(crate) const READ: usize = 16 * 1024;
@@ -21,16 +15,12 @@ const KEPT: usize = 4 * 1024;
 /// acknowledgements gets no further.
 pub(crate) const WRITE_HIGH: usize = 64 * 1024;
 
-/// Bytes that the system holds for a peer beside those on their way.
-#[cfg(target_os = "linux")]
-const NOT_SENT: u32 = 32 * 1024;
-
 /// How long a link that is shut down stays to be read to its end.
 const LINGER: std::time::Duration = std::time::Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(crate) struct Wire {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// Received and not consumed. Dies with the link.
     pub(crate) input: Vec<u8>,
     /// To be written, from `written` on. How far a partial write got is state: nothing that is
@@ -42,30 +32,18 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(stream: TcpStream, early: Vec<u8>) -> Self {
-        #[cfg(target_os = "linux")]
-        // Otherwise the system takes megabytes for a peer that reads slowly, and calls the socket
-        // writable only when a third of them is gone. A hint: without it only memory is lost.
-        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT);
+    pub(crate) fn new(stream: Stream, early: Vec<u8>) -> Self {
         Wire { stream, input: early, output: Vec::new(), written: 0, gone: 0 }
     }
 
     /// Reads what is there, at most [`READ`] bytes.
     /// Says whether that was anything.
     pub(crate) fn read(&mut self) -> Step<bool> {
-        let mut scratch = [MaybeUninit::uninit(); READ];
-        let mut bytes = ReadBuf::uninit(&mut scratch);
-        // Unlike `try_read` this takes a socket that gives less than it could for empty, which saves asking it
-        // again. Nobody is to be woken by it: the driver waits for the socket to be ready.
-        let mut context = Context::from_waker(Waker::noop());
-        match Pin::new(&mut self.stream).poll_read(&mut context, &mut bytes) {
-            Poll::Ready(Ok(())) if bytes.filled().is_empty() => Err(DownReason::PeerClosed),
-            Poll::Ready(Ok(())) => {
-                self.input.extend_from_slice(bytes.filled());
-                Ok(true)
-            }
-            Poll::Ready(Err(error)) => Err(DownReason::Transport(error.kind())),
-            Poll::Pending => Ok(false),
+        match self.stream.try_read_into::<READ>(&mut self.input) {
+            Ok(0) => Err(DownReason::PeerClosed),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(DownReason::Transport(error.kind())),
         }
     }
 
@@ -78,13 +56,9 @@ impl Wire {
         !self.input.is_empty()
     }
 
-    /// A line or record has come in part. Boards write lines in several pieces, and with Nagle's
-    /// algorithm at work the next piece leaves only when this one is acknowledged, which the system
-    /// would delay by 40 ms.
+    /// A line or record has come in part.
     pub(crate) fn hurry(&self) {
-        #[cfg(target_os = "linux")]
-        // A hint: without it the line is only later.
-        let _ = socket2::SockRef::from(&self.stream).set_tcp_quickack(true);
+        self.stream.hurry();
     }
 
     pub(crate) fn unwritten(&self) -> usize {

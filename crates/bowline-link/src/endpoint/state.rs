@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bowline_proto::time::Instant;
 use bowline_proto::{Side, legacy, native};
 use tokio::sync::Notify;
 
@@ -12,7 +11,7 @@ use crate::journal::Journal;
 use crate::ledger::Totals;
 use crate::outbox::Outbox;
 use crate::saved::{self, Bases};
-use crate::{Dialect, Limits, Message, Policy, SendError, Storage};
+use crate::{Clock, Dialect, Limits, Message, Policy, SendError};
 
 /// What the endpoint's users and its link share. Locked for the time of one turn, never across an await.
 #[derive(Debug)]
@@ -93,7 +92,7 @@ impl State {
     }
 
     /// Goes on where an earlier process stopped.
-    pub(super) fn restore(&mut self, side: Side, stored: bowline_store::Device, now: Instant) -> Result<(), String> {
+    pub(super) fn restore(&mut self, side: Side, stored: bowline_store::Device, clock: Clock) -> Result<(), String> {
         let sessions = stored.session.map(|session| saved::read(side, session.format, &session.state)).transpose();
         let problem = match sessions {
             Ok(Some(sessions)) => {
@@ -131,7 +130,7 @@ impl State {
             acked = acked.min(self.bases.tx + self.native.acked());
         }
         self.outbox.start_behind(acked);
-        let wall = Storage::now().0;
+        let (wall, now) = (clock.wall().0, clock.now());
         for message in stored.outbox {
             let expires = message.expires_at.map(|at| {
                 // However the clock was set meanwhile, it lives at most as long as it was to live.

@@ -9,7 +9,7 @@ use bowline_store::Change;
 use super::State;
 use crate::ledger::Outage;
 use crate::status::{LinkState, Seen, Status};
-use crate::{DownReason, Endpoint, Ledger, SendError, StatusWatch, Storage};
+use crate::{DownReason, Endpoint, Ledger, SendError, StatusWatch};
 
 /// When the link was lost.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ impl Endpoint {
         }
         if self.0.storage.is_some() && state.journal.knows_device() {
             let (device, persistent) = (Arc::clone(&self.0.device), self.0.is_persistent());
-            state.journal.push(Change::Device { device, persistent, seen: Storage::now() });
+            state.journal.push(Change::Device { device, persistent, seen: self.0.clock.wall() });
         }
         self.set_status(link);
     }

@@ -5,7 +5,7 @@ use bowline_proto::time::{Duration, Instant};
 use bowline_proto::{Side, legacy, native};
 use bowline_store::{Change, Durability, Seq, Store};
 
-use crate::{Endpoint, Limits, Message, Receipt, Storage};
+use crate::{Endpoint, Limits, Message, Outside, Receipt, Storage};
 
 fn link(session: &mut legacy::Session) -> Link {
     let config = Config::new(Side::Server, Duration::from_millis(1_000));
@@ -25,7 +25,7 @@ fn store() -> Store {
 }
 
 fn endpoint() -> Endpoint {
-    Endpoint::stored(Side::Server, Limits::default(), "boat-7", Storage::new(store()), None)
+    Endpoint::stored(Side::Server, Limits::default(), "boat-7", Storage::new(store(), Outside::default()), None)
 }
 
 fn stored(endpoint: &Endpoint) -> bowline_store::Device {
@@ -106,7 +106,8 @@ async fn a_stored_message_is_remembered_before_its_link_has_acknowledged_it() {
     endpoint.stored_all().await;
 
     let stored = Some(stored(&endpoint));
-    let restored = Endpoint::stored(Side::Server, Limits::default(), "boat-7", Storage::new(store()), stored);
+    let restored =
+        Endpoint::stored(Side::Server, Limits::default(), "boat-7", Storage::new(store(), Outside::default()), stored);
     assert_eq!(comes(&mut restored.lock().lines, LINE), None, "the resend is known");
 }
 
@@ -115,7 +116,8 @@ async fn what_finds_the_stores_queue_full_is_stored_later() {
     let folder = tempfile::tempdir().unwrap();
     let limits = bowline_store::Limits { queue: 1, ..bowline_store::Limits::default() };
     let store = Store::open(folder.path(), Durability::Fsync, limits).unwrap();
-    let endpoint = Endpoint::stored(Side::Server, Limits::default(), "boat-7", Storage::new(store), None);
+    let endpoint =
+        Endpoint::stored(Side::Server, Limits::default(), "boat-7", Storage::new(store, Outside::default()), None);
     endpoint.stored_all().await;
     let store = endpoint.0.storage.as_ref().unwrap().store();
     // The writer is held, and one more waits.

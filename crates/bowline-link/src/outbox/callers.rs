@@ -15,6 +15,14 @@ pub(super) enum Caller {
     Gone,
 }
 
+impl Caller {
+    pub(super) fn wake(self) {
+        if let Caller::Waiting(waker) = self {
+            waker.wake();
+        }
+    }
+}
+
 impl Outbox {
     /// How the message with this ticket is doing. Wakes `waker` when that changes.
     pub(crate) fn poll(&mut self, ticket: Ticket, waker: &Waker) -> Poll<Result<(), SendError>> {
@@ -31,6 +39,10 @@ impl Outbox {
                 }
             }
         }
+        if let Some(leaving) = self.leaving.iter_mut().find(|leaving| leaving.ticket == ticket) {
+            leaving.caller = Caller::Waiting(waker.clone());
+            return Poll::Pending;
+        }
         Poll::Ready(match self.failed.iter().position(|(failed, _)| *failed == ticket) {
             Some(at) => Err(self.failed.swap_remove(at).1),
             None => Ok(()),
@@ -40,7 +52,9 @@ impl Outbox {
     /// Whether the message will be sent, or was, whatever becomes of its caller.
     pub(crate) fn is_accepted(&mut self, ticket: Ticket) -> bool {
         let stored = self.stored;
-        if self.failed.iter().any(|(failed, _)| *failed == ticket) {
+        let is_dropped = self.failed.iter().any(|(failed, _)| *failed == ticket)
+            || self.leaving.iter().any(|leaving| leaving.ticket == ticket);
+        if is_dropped {
             return false;
         }
         match self.place(ticket) {
@@ -58,6 +72,7 @@ impl Outbox {
     /// gone: those that waited behind it may have a seq now.
     pub(crate) fn abandon(&mut self, ticket: Ticket) -> bool {
         self.failed.retain(|(failed, _)| *failed != ticket);
+        self.leaving.retain(|leaving| leaving.ticket != ticket);
         match self.place(ticket) {
             Some(Place::Qos(at)) if at >= self.numbered => {
                 self.entries.remove(at);

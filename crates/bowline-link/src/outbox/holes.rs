@@ -3,7 +3,7 @@
 use bowline_proto::time::Instant;
 
 use super::callers::{Caller, Place};
-use super::{Content, Entry, Outbox, REASON_LOST, Ticket};
+use super::{Content, Entry, Leaving, Outbox, REASON_LOST, Ticket};
 use crate::{Dialect, DropReason, Message, Policy, Receipt, SendError};
 
 impl Outbox {
@@ -129,10 +129,15 @@ impl Outbox {
     /// Makes a hole of a message, or removes it if it has no seq. Says where the entry behind it is.
     fn drop_for(&mut self, at: usize, reason: DropReason, error: SendError) -> usize {
         let entry = &mut self.entries[at];
-        if !matches!(entry.caller, Caller::Gone) {
-            self.failed.push((entry.ticket, error));
-            entry.wake();
-            entry.caller = Caller::Gone;
+        // The store has it, or is being given it.
+        let stored = entry.seq > 0 && entry.seq <= self.offered;
+        match std::mem::replace(&mut entry.caller, Caller::Gone) {
+            Caller::Gone => {}
+            caller if stored => self.leaving.push(Leaving { ticket: entry.ticket, error, caller, given: false }),
+            caller => {
+                self.failed.push((entry.ticket, error));
+                caller.wake();
+            }
         }
         if entry.seq == 0 {
             self.entries.remove(at);

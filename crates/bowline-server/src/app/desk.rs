@@ -3,7 +3,7 @@
 //! A message is on the desk, in the queue of its instance, or in the hands of the instance; all that time it is a
 //! [`Delivery`] and takes up room in the device's inbox, so that a slow app holds up its own device and no other.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,7 @@ use crate::Device;
 pub(crate) const UNHEARD: u64 = u64::MAX;
 
 /// What an instance is known by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     /// Its place among the apps.
     pub(crate) app: usize,
@@ -33,7 +33,7 @@ pub(crate) struct Desk(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    slots: HashMap<Key, Slot>,
+    slots: BTreeMap<Key, Slot>,
     link: Link,
     /// Nothing comes any more.
     closed: bool,
@@ -125,7 +125,7 @@ pub(crate) struct Turn {
 
 impl Desk {
     fn new(link: Link) -> Arc<Self> {
-        Arc::new(Desk(Mutex::new(State { slots: HashMap::new(), link, closed: false })))
+        Arc::new(Desk(Mutex::new(State { slots: BTreeMap::new(), link, closed: false })))
     }
 
     /// The desk of the instances there is one of for all devices.

@@ -259,6 +259,7 @@ impl Runner {
             }
         };
         tokio::select! {
+            biased;
             () = tokio::time::sleep(pause) => {}
             _ = stage.wait_for(|stage| *stage != Stage::Run) => {}
             () = closed => {}

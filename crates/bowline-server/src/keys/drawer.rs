@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bowline_link::Clock;
+use bowline_link::{Clock, Outside};
 use bowline_proto::DeviceId;
 use bowline_proto::time::Instant;
 use bowline_secure::{Grant, KeyId, Redeemed, Redemption, TICKET_BODY, TicketSlot, Tickets, Transport};
@@ -24,7 +24,7 @@ pub(super) struct Drawer {
 
 impl Drawer {
     pub(super) fn new() -> Self {
-        Drawer { clock: Clock::start(), tickets: Mutex::new(None) }
+        Drawer { clock: Clock::start(Outside::default()), tickets: Mutex::new(None) }
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -37,16 +37,15 @@ impl Drawer {
         key_id: KeyId,
         transport: &Transport,
         devices: usize,
+        random: &[u8; 40],
     ) -> Option<[u8; TICKET_BODY]> {
-        let mut random = [0; 40];
-        getrandom::fill(&mut random).ok()?;
         let now = self.now();
         let mut tickets = self.lock();
         let tickets = tickets.get_or_insert_with(|| {
             let slots = (SLOTS * devices).next_multiple_of(8);
             Tickets::new(vec![TicketSlot::FREE; slots].into_boxed_slice())
         });
-        tickets.issue(id, key_id, transport, Grant::default(), &random, now)
+        tickets.issue(id, key_id, transport, Grant::default(), random, now)
     }
 
     pub(super) fn redeem(&self, asked: &Redemption<'_>) -> Option<Redeemed> {

@@ -61,7 +61,9 @@ impl Device {
     }
 
     fn asks_for_ticket(&self, keys: &Keys, server: &Transport) -> Option<Ticket> {
-        let body = keys.ticket(id(), self.key_id, &self.key, server, DEVICES)?;
+        let mut random = [0; 40];
+        getrandom::fill(&mut random).unwrap();
+        let body = keys.ticket(id(), self.key_id, &self.key, server, DEVICES, &random)?;
         Some(Ticket::receive(&body, keys.now()).unwrap())
     }
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bowline_store::{Change, CommitError, Durability, Health, Limits, Store};
-use bowline_store_vfs::{Call, Op, Watch};
+use bowline_store_vfs::{Call, Disk, Op, Watch};
 use tempfile::TempDir;
 
-use crate::disk::Disk;
 use crate::harness::{fast_folder, limits, open, progress, see, state_after, transaction};
 
 const FULL: i32 = 13;

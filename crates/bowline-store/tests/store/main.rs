@@ -2,7 +2,6 @@
 
 mod commits;
 mod content;
-mod disk;
 mod disk_full;
 mod failures;
 mod files;

@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use bowline_store::{CommitError, Durability, Limits, Store};
-use bowline_store_vfs::{Call, Op, Watch};
+use bowline_store_vfs::{Call, Disk, Op, Watch};
 
-use crate::disk::Disk;
 use crate::harness::{bad_transaction, fast_folder, limits, progress, see, seed, state_after, transaction};
 
 /// SQLite's result code of a failed sync.

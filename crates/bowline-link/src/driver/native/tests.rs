@@ -22,7 +22,7 @@ impl Half {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let config = Config::new(Carrier::Lossless, Duration::from_millis(10_000), 4096);
         let speaker = Speaker::open(endpoint, &mut endpoint.lock(), Native { config, seal: None }, NOW);
-        let mut half = Half { speaker, wire: Wire::new(stream, Vec::new()) };
+        let mut half = Half { speaker, wire: Wire::new(stream.into(), Vec::new()) };
         half.hears(endpoint, &Frame::Hello(Hello { version: 1, features: 0, epoch: 0, keepalive: 20_000, max_body }));
         half.drains(endpoint).unwrap();
         half.hears(endpoint, &Frame::Start(Start { epoch, cursors: Cursors::default(), credit }));

@@ -10,6 +10,7 @@
 //! files cost one look-up when they are opened.
 
 mod crash;
+mod disk;
 mod layer;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use crash::Folder;
+pub use disk::Disk;
 
 /// A file's identity, as a disk has it: a name that is deleted and made again is another one.
 pub type Inode = usize;
@@ -168,7 +170,8 @@ struct State {
 static WATCHED: Mutex<Vec<(PathBuf, Arc<Watched>)>> = Mutex::new(Vec::new());
 
 impl Watch {
-    /// Watches the files directly in `folder`, which exists and is empty.
+    /// Watches the files directly in `folder`, which exists. Those that are there already are known when they are
+    /// opened.
     ///
     /// # Panics
     /// When there is no such folder.
@@ -196,6 +199,12 @@ impl Watch {
     #[must_use]
     pub fn ops(&self) -> Vec<Op> {
         self.shared.lock().ops.clone()
+    }
+
+    /// What has happened since this was last called.
+    #[must_use]
+    pub fn take_ops(&self) -> Vec<Op> {
+        std::mem::take(&mut self.shared.lock().ops)
     }
 
     /// Syncs that went well so far.

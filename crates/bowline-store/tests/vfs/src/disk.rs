@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bowline_store_vfs::{Inode, Op};
+use crate::{Inode, Op};
 
 /// Bytes that a disk writes whole or not at all.
 const SECTOR: usize = 512;
@@ -15,7 +15,9 @@ const SECTOR: usize = 512;
 /// last sync of the folder. Bytes whose sync failed are never promised again: later syncs say yes and
 /// do not write them.
 #[derive(Debug, Default)]
-pub(crate) struct Disk {
+pub struct Disk {
+    /// Files that were there before anything happened, and were not opened since.
+    found: BTreeMap<String, Vec<u8>>,
     files: BTreeMap<Inode, File>,
     names: BTreeMap<String, Inode>,
     /// Names not synced.
@@ -45,9 +47,34 @@ enum Change {
 }
 
 impl Disk {
-    pub(crate) fn apply(&mut self, op: &Op) {
+    /// A disk with the files of `folder` on it.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    #[must_use]
+    pub fn of(folder: &Path) -> Self {
+        let mut disk = Disk::default();
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            // The log's index is made anew.
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.ends_with("-shm")) {
+                disk.found.insert(name.to_owned(), fs::read(&path).expect("a file"));
+            }
+        }
+        disk
+    }
+
+    /// Something happens.
+    pub fn apply(&mut self, op: &Op) {
         match op {
-            Op::Create { name, inode } => self.later_names.push((name.clone(), Some(*inode))),
+            Op::Create { name, inode } => {
+                if let Some(bytes) = self.found.remove(name) {
+                    self.files.entry(*inode).or_default().synced = bytes;
+                    self.names.insert(name.clone(), *inode);
+                    return;
+                }
+                self.later_names.push((name.clone(), Some(*inode)));
+            }
             Op::Delete { name, names } => {
                 self.later_names.push((name.clone(), None));
                 if *names {
@@ -82,11 +109,17 @@ impl Disk {
     }
 
     /// Cuts the power and puts what is left into `folder`, which is empty.
-    pub(crate) fn cut(&self, random: &mut fastrand::Rng, folder: &Path) {
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn cut(&self, random: &mut fastrand::Rng, folder: &Path) {
         let mut names = self.names.clone();
         rename(&mut names, &self.later_names[..random.usize(..=self.later_names.len())]);
         // How much of what was not synced is kept; everything and nothing are likely.
         let kept = [0.0, 0.1, 0.5, 0.9, 1.0][random.usize(..5)];
+        for (name, bytes) in &self.found {
+            fs::write(folder.join(name), bytes).expect("written");
+        }
         for (name, inode) in names {
             let bytes = self.files.get(&inode).map(|file| file.cut(random, kept)).unwrap_or_default();
             fs::write(folder.join(name), bytes).expect("written");

@@ -1,0 +1,42 @@
+//! The keys of the sealed devices of all worlds.
+
+use anyhow::Result;
+use bowline_server::{Date, Keys};
+
+use crate::disk::folder;
+
+/// Sealed devices in a world, at most.
+pub(crate) const DEVICES: usize = 4;
+
+/// A file of keys that every world's server reads, and none writes to, so that no two worlds in one process share what
+/// changes.
+#[derive(Debug)]
+pub(crate) struct Provisioned {
+    folder: tempfile::TempDir,
+    lines: Vec<String>,
+}
+
+impl Provisioned {
+    pub(crate) fn new() -> Result<Self> {
+        let folder = folder()?;
+        let keys = Keys::open(folder.path())?;
+        let line = |device| Ok(keys.issue(&id(device), Date::from_unix(1_700_000_000))?.line().to_string());
+        let lines = (0..DEVICES).map(line).collect::<Result<_>>()?;
+        Ok(Provisioned { folder, lines })
+    }
+
+    /// What a sealed device was provisioned with.
+    pub(crate) fn line(&self, device: usize) -> Option<String> {
+        self.lines.get(device).cloned()
+    }
+
+    /// The server's keys.
+    pub(crate) fn keys(&self) -> Result<Keys> {
+        Ok(Keys::open(self.folder.path())?)
+    }
+}
+
+/// The id of a sealed device.
+pub(crate) fn id(device: usize) -> String {
+    format!("s{device}")
+}

@@ -1,0 +1,253 @@
+//! What the processes of servers and devices have in common: lives, and how they end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bowline_store::{Durability, Limits, Quota, Store, Worker};
+use fastrand::Rng;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Shared;
+use crate::disk::{End, Mood, SimDisk};
+use crate::net::{Death, Direction, Place};
+
+/// What happens to a process from outside.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// It ends, and comes back after so many milliseconds.
+    Crash { end: End, death: Death, down: u64 },
+    /// It ends at its so many-th write to the disk.
+    DiskFuse(u64),
+    /// It ends at its so many-th write to the network.
+    NetFuse(u64),
+    /// Its disk is so for so many milliseconds.
+    Disk(Mood, u64),
+    /// Somebody makes a backup of its disk; the next time, they put it back when it ends.
+    Restore,
+    /// Nothing goes wrong any more.
+    Heal,
+}
+
+/// One life of a process.
+pub(super) struct Life {
+    alive: Arc<AtomicBool>,
+    /// Everything that it does. Dropped, it is over.
+    pub(super) tasks: JoinSet<()>,
+    /// Rings when it has been stopped in the middle of something.
+    stopped: Arc<Notify>,
+}
+
+impl Life {
+    pub(super) fn new() -> Self {
+        Life { alive: Arc::new(AtomicBool::new(true)), tasks: JoinSet::new(), stopped: Arc::default() }
+    }
+
+    /// Whether what its tasks do still counts.
+    pub(super) fn pulse(&self) -> Pulse {
+        Pulse(Arc::clone(&self.alive))
+    }
+}
+
+/// Whether a life goes on.
+#[derive(Clone)]
+pub(super) struct Pulse(Arc<AtomicBool>);
+
+impl Pulse {
+    pub(super) fn beats(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A host: what is left of a process when it ends, and what has been ordered.
+pub(super) struct Host {
+    pub(super) world: Shared,
+    place: Place,
+    disk: Option<SimDisk>,
+    backup: Option<tempfile::TempDir>,
+    restore: bool,
+    orders: mpsc::UnboundedReceiver<Order>,
+    random: Rng,
+}
+
+/// How a life ended, and for how long there is none.
+pub(super) struct Ending {
+    end: End,
+    death: Death,
+    down: u64,
+}
+
+impl Host {
+    pub(super) fn new(world: Shared, place: Place, stores: bool, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+        let random = world.random(Rng::fork);
+        let disk = stores.then(SimDisk::new).and_then(|disk| world.gives(disk));
+        Host { world, place, disk, backup: None, restore: false, orders, random }
+    }
+
+    fn durability(&self) -> Durability {
+        match self.place.checked_sub(1) {
+            Some(device) => self.world.natures[device].durability,
+            None => self.world.server_durability,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self.place.checked_sub(1) {
+            Some(device) => format!("d{device}"),
+            None => "server".to_owned(),
+        }
+    }
+
+    /// Opens the store for a life, if there is one, and has its work done.
+    pub(super) fn opens(&mut self, life: &mut Life) -> Option<Store> {
+        let disk = self.disk.as_ref()?;
+        disk.starts(Arc::clone(&life.stopped));
+        let work = Arc::new(Notify::new());
+        let call = Arc::clone(&work);
+        let quota = Quota { count: 200, bytes: 1 << 20 };
+        let limits = Limits { inbox: quota, outbox: quota, log_pages: 60, ..Limits::default() };
+        match Store::open_driven(disk.path(), self.durability(), limits, move || call.notify_one()) {
+            Ok((store, worker)) => {
+                let latency = self.random.u64(1..=8);
+                life.tasks.spawn(works(worker, work, latency, life.pulse()));
+                Some(store)
+            }
+            Err(error) => {
+                self.world.fail(format!("{}: the store cannot be opened: {error}", self.name()));
+                None
+            }
+        }
+    }
+
+    /// Waits for the end of a life.
+    pub(super) async fn suffers(&mut self, life: &Life) -> Ending {
+        let mut healing = None;
+        loop {
+            let heal = async {
+                match healing {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let order = tokio::select! {
+                biased;
+                () = life.stopped.notified() => {
+                    self.world.says("stopped in a write", || self.name());
+                    let power = self.durability() == Durability::Fsync && self.random.bool();
+                    let end = if power { End::PowerCut } else { End::Killed };
+                    let death = if power { Death::Silence } else { Death::Reset };
+                    return Ending { end, death, down: self.random.u64(1..600) };
+                }
+                order = self.orders.recv() => order,
+                () = heal => {
+                    healing = None;
+                    self.feels(Mood::Good);
+                    continue;
+                }
+            };
+            match order {
+                Some(Order::Crash { end, death, down }) => {
+                    // Without syncs a power cut takes what was promised.
+                    let end = if self.durability() == Durability::Fsync { end } else { End::Killed };
+                    return Ending { end, death, down };
+                }
+                Some(Order::DiskFuse(count)) => {
+                    if let Some(disk) = &self.disk {
+                        disk.fuse(count);
+                    }
+                }
+                Some(Order::NetFuse(count)) => {
+                    self.world.net.fuse(self.place, count, Arc::clone(&life.stopped));
+                }
+                Some(Order::Disk(mood, time)) => {
+                    self.feels(mood);
+                    healing = Some(Instant::now() + Duration::from_millis(time));
+                }
+                Some(Order::Restore) => match (&self.disk, &self.backup) {
+                    (Some(disk), None) => self.backup = self.world.gives(disk.backup()),
+                    (Some(_), Some(_)) => self.restore = true,
+                    (None, _) => {}
+                },
+                Some(Order::Heal) => {
+                    self.feels(Mood::Good);
+                    if let Some(disk) = &self.disk {
+                        disk.fuse(0);
+                    }
+                    self.world.net.unfuse(self.place);
+                }
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn feels(&self, mood: Mood) {
+        if let Some(disk) = &self.disk {
+            disk.feels(mood);
+        }
+    }
+
+    /// The process is no more: nothing that is left of it can be heard or written.
+    pub(super) fn dies(&mut self, life: &mut Life, ending: &Ending) {
+        let Ending { end, death, .. } = ending;
+        self.world.says("dies", || format!("{} ({end:?}, {death:?})", self.name()));
+        self.world.net.dies(self.place, *death);
+        self.feels(Mood::Frozen);
+        life.alive.store(false, Ordering::Relaxed);
+        life.tasks.abort_all();
+    }
+
+    /// Waits until it comes back, and finds what is on its disk then. Orders for nobody are forgotten.
+    pub(super) async fn rests(&mut self, ending: Ending) {
+        let back = Instant::now() + Duration::from_millis(ending.down);
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(back) => break,
+                order = self.orders.recv() => match order {
+                    Some(Order::Heal) => break,
+                    Some(_) => {}
+                    None => std::future::pending().await,
+                }
+            }
+        }
+        if let Some(disk) = self.disk.take() {
+            let next = match self.backup.take_if(|_| std::mem::take(&mut self.restore)) {
+                Some(backup) => {
+                    self.is_restored();
+                    SimDisk::restored(backup.path())
+                }
+                None => disk.after(ending.end, &mut self.random),
+            };
+            self.disk = self.world.gives(next);
+        }
+        self.world.says("lives", || self.name());
+    }
+
+    fn is_restored(&self) {
+        self.world.says("restored from a backup", || self.name());
+        if let Some(device) = self.place.checked_sub(1) {
+            for direction in [Direction::Up, Direction::Down] {
+                self.world.stream(device, direction, |stream| stream.is_restored());
+            }
+        }
+    }
+}
+
+/// Does the work of a store, as slowly as a disk.
+async fn works(worker: Worker, work: Arc<Notify>, latency: u64, pulse: Pulse) {
+    /// What waits is answered, or it would keep its store for ever.
+    struct Answers(Worker);
+    impl Drop for Answers {
+        fn drop(&mut self) {
+            while self.0.work() {}
+        }
+    }
+    let worker = Answers(worker);
+    loop {
+        work.notified().await;
+        tokio::time::sleep(Duration::from_millis(latency)).await;
+        while pulse.beats() && worker.0.work() {}
+    }
+}
