@@ -41,6 +41,8 @@ struct Sent {
     accepted: bool,
     /// Its sender was told that the receiver has it.
     acked: bool,
+    /// The lives of both then.
+    acked_in: (u64, u64),
     /// Its sender was told that it will not be delivered.
     dropped: bool,
     /// At most once is all that is promised.
@@ -98,13 +100,15 @@ impl Stream {
     pub(crate) fn acked(&mut self, number: u64) -> Result<(), String> {
         let sent = &mut self.sent[number as usize];
         (sent.accepted, sent.acked) = (true, true);
+        sent.acked_in = (self.sender_life, self.receiver_life);
         if sent.dropped { Err(format!("{number} was said to be dropped, and is acknowledged")) } else { Ok(()) }
     }
 
     pub(crate) fn dropped(&mut self, number: u64) -> Result<(), String> {
         let sent = &mut self.sent[number as usize];
         sent.dropped = true;
-        let dropped = sent.delivered && !self.unpromised;
+        // To an earlier life of a receiver without a memory, its sender cannot know.
+        let dropped = sent.delivered && !self.unpromised && self.receiver == Keeps::All;
         if dropped { Err(format!("{number} was delivered, and is said to be dropped")) } else { Ok(()) }
     }
 
@@ -156,7 +160,12 @@ impl Stream {
             None if again && self.receiver == Keeps::All => {
                 return Err(format!("{number} comes twice, now under seq {seq}"));
             }
-            None if again && sent.acked => {
+            // A sender that was told and has died since may not have stored it.
+            None if again
+                && sent.acked
+                && sent.acked_in.0 == self.sender_life
+                && sent.acked_in.1 < self.receiver_life =>
+            {
                 return Err(format!("{number} was acknowledged before this life, and comes again"));
             }
             None => {}
@@ -186,6 +195,11 @@ impl Stream {
         let number = (0..self.sent.len()).find(|&number| self.must_come(&self.sent[number]))?;
         let Sent { accepted, acked, life, .. } = self.sent[number];
         Some(format!("{number} of {} is missing (accepted {accepted}, acked {acked}, life {life})", self.sent.len()))
+    }
+
+    /// Messages that have to come and have not.
+    pub(crate) fn pending(&self) -> u64 {
+        self.sent.iter().filter(|sent| self.must_come(sent)).count() as u64
     }
 
     fn must_come(&self, sent: &Sent) -> bool {

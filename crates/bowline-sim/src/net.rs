@@ -23,6 +23,9 @@ use self::link::Link;
 pub(crate) use self::link::{Death, Direction};
 use self::socket::{End, Plug};
 
+/// When a system sends the beginning of a connection again that nobody has answered, in milliseconds.
+const KNOCK_AGAIN: u64 = 1_000;
+
 /// A place in the network: 0 is the server, device `n` is `n + 1`.
 pub(crate) type Place = usize;
 
@@ -248,8 +251,8 @@ impl State {
     fn knocked(&mut self, at: usize) {
         let way = &self.ways[self.links[at].device];
         match &mut self.listening {
-            // Nobody answers.
-            _ if way.severed => {}
+            // Nobody answers, and it knocks again.
+            _ if way.severed => self.later(KNOCK_AGAIN, Event::Knock { link: at }),
             Some((waiting, waker)) if !way.refused => {
                 self.links[at].connects();
                 waiting.push(at);

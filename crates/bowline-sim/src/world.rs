@@ -28,9 +28,12 @@ use crate::outside;
 /// Silence after which ends give each other up, in milliseconds.
 const TIMEOUT: u64 = 1_000;
 
-/// Outages in a row may leave more to do than fits into the promise's time (P2): it begins when the last message could
-/// have been sent, were there no window. In timeouts.
+/// How long it may take until everything pending is delivered when faults have stopped (P2), in timeouts. Dialects that
+/// send one message at a time take [`ONE_LINE`] more for each that waits.
 const HEALING: u64 = 3;
+
+/// The server's pace towards boards, and the way there and back, in milliseconds.
+const ONE_LINE: u64 = 60;
 
 /// How a world is run.
 #[derive(Debug, Clone)]
@@ -247,7 +250,7 @@ impl World {
             let _ = order.send(Order::Heal);
         }
         let begin = Instant::now();
-        let limit = Duration::from_millis(HEALING * TIMEOUT);
+        let limit = Duration::from_millis(HEALING * TIMEOUT + self.backlog());
         let mut missing = None;
         while begin.elapsed() < limit {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -261,6 +264,14 @@ impl World {
         }
         let missing = missing.unwrap_or_default();
         self.fail(format!("{} ms after the last fault: {missing}", limit.as_millis()));
+    }
+
+    /// How long what waits takes where messages go one at a time, as slowly as boards are sent them, in milliseconds.
+    fn backlog(&self) -> u64 {
+        let state = self.lock();
+        let lines = |device: usize| !matches!(self.natures[device].dialect, Dialect::Native);
+        let waiting = state.streams.iter().enumerate().filter(|(device, _)| lines(*device));
+        waiting.map(|(_, [up, down])| up.pending().max(down.pending()) * ONE_LINE).max().unwrap_or(0)
     }
 
     fn missing(&self) -> Option<String> {
@@ -356,7 +367,7 @@ fn natures(random: &mut Rng, provisioned: &Provisioned) -> Vec<Nature> {
                 keeps: if random.u32(..10) < 7 { Keeps::All } else { Keeps::Nothing },
                 durability: if random.u32(..10) < 7 { Durability::Fsync } else { Durability::Os },
                 limits,
-                pause: [150, 700, 3_000][random.usize(..3)],
+                pause: [250, 1_200, 5_000][random.usize(..3)],
             }
         })
         .collect()
