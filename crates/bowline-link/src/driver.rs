@@ -139,6 +139,12 @@ impl<'a, S: Speak> Driver<'a, S> {
     ) -> Self {
         let now = endpoint.clock().now();
         let mut state = endpoint.lock();
+        #[cfg(planted)]
+        let wire = if bowline_proto::planted!(PartialFrameKept) {
+            wire.behind(std::mem::take(&mut state.partial))
+        } else {
+            wire
+        };
         let speaker = speaker(&mut state, now);
         state.links += 1;
         let number = state.links;
@@ -322,6 +328,10 @@ impl<'a, S: Speak> Driver<'a, S> {
 
 impl<S> Drop for Driver<'_, S> {
     fn drop(&mut self) {
+        #[cfg(planted)]
+        {
+            self.endpoint.lock().partial = std::mem::take(&mut self.wire.input);
+        }
         let reason = self.ended.unwrap_or(DownReason::Dropped);
         self.endpoint.link_ended(self.number, self.announced, reason);
     }

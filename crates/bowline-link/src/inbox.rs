@@ -151,7 +151,8 @@ impl Inbox {
     /// Takes in a qos message of dialect N under the seq it has there.
     pub(crate) fn accept_native(&mut self, seq: u64, ticket: native::Ticket, message: Message) {
         debug_assert!(seq > self.last, "{seq} comes behind {}", self.last);
-        let origin = Origin { seq, gap: seq.saturating_sub(self.last + 1), ..message.origin() };
+        let gap = if bowline_proto::planted!(GapNotReported) { 0 } else { seq.saturating_sub(self.last + 1) };
+        let origin = Origin { seq, gap, ..message.origin() };
         self.last = self.last.max(seq);
         self.insert(Item { seq, ticket: Some(ticket), message: message.with_origin(origin) });
     }

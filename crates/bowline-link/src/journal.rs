@@ -257,7 +257,8 @@ impl Endpoint {
 
     fn answered(&self, state: &mut State, mark: Mark, answer: Result<(), CommitError>) {
         let Some(storage) = &self.0.storage else { return };
-        match answer {
+        let lied = bowline_proto::planted!(FailedCommitTaken) && !matches!(answer, Err(CommitError::Closed));
+        match if lied { Ok(()) } else { answer } {
             Ok(()) => {
                 storage.succeeded();
                 state.journal.failures = 0;

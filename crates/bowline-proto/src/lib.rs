@@ -23,6 +23,8 @@ mod crc;
 mod id;
 pub mod legacy;
 pub mod native;
+#[doc(hidden)]
+pub mod planted;
 mod saved;
 pub mod time;
 #[cfg(test)]

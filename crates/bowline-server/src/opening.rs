@@ -116,6 +116,10 @@ pub(crate) async fn read(
                 let ring = standing.and_then(|standing: Standing| standing.keys);
                 let key = ring.as_ref().and_then(|ring| ring.get(key_id)).ok_or(Refusal::Key)?.clone();
                 input.consume(consumed);
+                if bowline_proto::planted!(TakeoverBeforeProof) {
+                    let (proof, rest) = (Proof::Key(key_id, key), input.get().to_vec());
+                    return Ok(NativeLogin { id, proof, transport: Some(transport), first: Vec::new(), rest });
+                }
                 return confirm(stream, id, Proof::Key(key_id, key), transport, input).await;
             }
             (Decided::Refused(refusal), _) => {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -25,7 +25,7 @@ struct Cli {
     command: Option<Command>,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Run {
     /// How many worlds.
     #[arg(long, default_value_t = 1_000)]
@@ -68,6 +68,15 @@ enum Command {
         #[command(flatten)]
         world: World,
     },
+    /// Plant one bug after the other and see how many worlds it takes to find each.
+    ///
+    /// Only in a build with `--cfg planted`: `cargo xtask mutants` makes one.
+    #[cfg(planted)]
+    Mutants {
+        /// Worlds before a bug counts as not found.
+        #[arg(long, default_value_t = 5_000)]
+        limit: u64,
+    },
 }
 
 fn main() -> Result<ExitCode> {
@@ -82,7 +91,32 @@ fn main() -> Result<ExitCode> {
             print!("{}", outcome.trace);
             Ok(verdict(seed, &outcome))
         }
+        #[cfg(planted)]
+        Some(Command::Mutants { limit }) => mutants(&simulator, limit),
     }
+}
+
+/// Every planted bug is to be found, and nothing where there is none.
+#[cfg(planted)]
+fn mutants(simulator: &Simulator, limit: u64) -> Result<ExitCode> {
+    use bowline_proto::planted::{ALL, plant};
+    let defaults = Cli::try_parse_from(["bowline-sim"])?.run;
+    let mut missed = 0;
+    println!("{:<22}{:>8}  what gave it away", "planted bug", "worlds");
+    for (bug, what) in ALL {
+        plant(Some(*bug));
+        let (worlds, failures) = search(simulator, &Run { seeds: limit, ..defaults.clone() })?;
+        match failures.first() {
+            Some((seed, failure)) => println!("{:<22}{worlds:>8}  seed {seed}: {failure}", format!("{bug:?}")),
+            None => {
+                missed += 1;
+                println!("{:<22}{worlds:>8}  NOT FOUND: {what}", format!("{bug:?}"));
+            }
+        }
+    }
+    plant(None);
+    println!("{} bugs planted, {missed} not found", ALL.len());
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn verdict(seed: u64, outcome: &Outcome) -> ExitCode {
@@ -113,27 +147,10 @@ fn run(simulator: &Simulator, run: &Run) -> Result<ExitCode> {
     if run.seeds == 0 {
         bail!("no seeds: give --seeds 1 or more");
     }
-    let threads = run.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-    let options = Options { outages: run.world.outages, ..Options::default() };
-    let progress = Progress {
-        next: AtomicU64::new(0),
-        stop: AtomicBool::new(false),
-        done: AtomicU64::new(0),
-        counts: Mutex::default(),
-        failures: Mutex::default(),
-    };
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} worlds, {per_sec}, {eta} left {msg}")?;
-    let bar = ProgressBar::new(run.seeds).with_style(style);
     let begin = Instant::now();
-    bowline_sim::keep_panics();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| work(simulator, run, &options, &progress, &bar));
-        }
-    });
-    bar.finish_and_clear();
-    let counts = progress.counts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut failures = progress.failures.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let progress = worlds(simulator, run)?;
+    let counts = progress.counts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = progress.failures.into_inner().unwrap_or_else(PoisonError::into_inner);
     failures.sort();
     summary(&counts, progress.done.into_inner(), begin.elapsed());
     if failures.is_empty() {
@@ -144,9 +161,44 @@ fn run(simulator: &Simulator, run: &Run) -> Result<ExitCode> {
         println!("BROKEN: seed {seed}: {failure}");
     }
     if let Some((seed, _)) = failures.first() {
-        explain(simulator, *seed, &options);
+        explain(simulator, *seed, &options(run));
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// How many worlds were run, and those that failed.
+#[cfg(planted)]
+fn search(simulator: &Simulator, run: &Run) -> Result<(u64, Vec<(u64, String)>)> {
+    let progress = worlds(simulator, run)?;
+    let failures = progress.failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((progress.done.into_inner(), failures))
+}
+
+fn options(run: &Run) -> Options {
+    Options { outages: run.world.outages, ..Options::default() }
+}
+
+/// Runs them all, or up to the first failure.
+fn worlds(simulator: &Simulator, run: &Run) -> Result<Progress> {
+    let threads = run.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let options = options(run);
+    let progress = Progress {
+        next: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+        done: AtomicU64::new(0),
+        counts: Mutex::default(),
+        failures: Mutex::default(),
+    };
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} worlds, {per_sec}, {eta} left {msg}")?;
+    let bar = ProgressBar::new(run.seeds).with_style(style);
+    bowline_sim::keep_panics();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| work(simulator, run, &options, &progress, &bar));
+        }
+    });
+    bar.finish_and_clear();
+    Ok(progress)
 }
 
 fn work(simulator: &Simulator, run: &Run, options: &Options, progress: &Progress, bar: &ProgressBar) {
@@ -163,7 +215,7 @@ fn work(simulator: &Simulator, run: &Run, options: &Options, progress: &Progress
                 outcome.failure = Some(format!("two runs differ: {:016x}, {:016x}", outcome.hash, again.hash));
             }
         }
-        let mut counts = progress.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut counts = progress.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for (what, count) in outcome.counts {
             *counts.entry(what).or_default() += count;
         }
@@ -171,7 +223,7 @@ fn work(simulator: &Simulator, run: &Run, options: &Options, progress: &Progress
         progress.done.fetch_add(1, Ordering::Relaxed);
         bar.inc(1);
         if let Some(failure) = outcome.failure {
-            let mut failures = progress.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut failures = progress.failures.lock().unwrap_or_else(PoisonError::into_inner);
             failures.push((seed, failure));
             bar.set_message(format!("({} BROKEN)", failures.len()));
             if !run.keep_going {

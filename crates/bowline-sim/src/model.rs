@@ -7,6 +7,7 @@
 //! - never twice: a number comes under one seq, and a seq carries one number; a number comes again only to a later life
 //!   of its receiver, or after it was given back;
 //! - never out of order: in each life the numbers rise, and so do the seqs;
+//! - never dropped in silence: where seqs jump, the receiver says by how much;
 //! - never made up: what comes was sent, and was not said to be dropped;
 //! - all of it, in the end: what was accepted and not dropped, unless the memory that had it is gone.
 
@@ -131,7 +132,8 @@ impl Stream {
     }
 
     /// The receiver's application is given a message under `seq`; best effort has none.
-    pub(crate) fn delivers(&mut self, number: u64, seq: Option<u64>) -> Result<(), String> {
+    /// The receiver says that `gap` messages before it were dropped.
+    pub(crate) fn delivers(&mut self, number: u64, seq: Option<u64>, gap: u64) -> Result<(), String> {
         let Some(sent) = self.sent.get_mut(number as usize) else {
             return Err(format!("{number} was never sent"));
         };
@@ -179,6 +181,13 @@ impl Stream {
             && (number <= before || seq <= last)
         {
             return Err(format!("{number} (seq {seq}) comes behind {before} (seq {last})"));
+        }
+        if let Some((before, last)) = self.last
+            && seq > last
+            && gap != seq - last - 1
+            && [before, number].iter().all(|number| self.sent[*number as usize].receiver == self.receiver_life)
+        {
+            return Err(format!("{} were dropped before {number} (seq {seq}), and {gap} are told", seq - last - 1));
         }
         self.last = Some((number, seq));
         self.given_back = None;

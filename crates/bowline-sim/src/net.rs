@@ -201,6 +201,14 @@ impl Net {
         })
     }
 
+    /// What somebody who listens has recorded of one of a device's openings.
+    pub(crate) fn recording(&self, device: usize) -> Option<Vec<u8>> {
+        let mut state = self.lock();
+        let State { links, random, .. } = &mut *state;
+        let links: Vec<_> = links.iter().filter(|link| link.device == device && link.beginning().len() > 40).collect();
+        random.choice(links).map(|link| link.beginning().to_vec())
+    }
+
     fn knock(&self, device: usize) -> usize {
         let mut state = self.lock();
         let at = state.links.len();

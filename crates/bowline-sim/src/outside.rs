@@ -7,7 +7,7 @@ use bowline_client::Outside;
 use fastrand::Rng;
 
 thread_local! {
-    static RANDOM: RefCell<Rng> = RefCell::new(Rng::with_seed(0));
+    static RANDOM: RefCell<Rng> = const { RefCell::new(Rng::with_seed(0)) };
     /// Milliseconds since 1970.
     static WALL: Cell<u64> = const { Cell::new(0) };
 }

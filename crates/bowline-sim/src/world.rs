@@ -254,6 +254,10 @@ impl World {
         let mut missing = None;
         while begin.elapsed() < limit {
             tokio::time::sleep(Duration::from_millis(20)).await;
+            // Who is bad harms only himself (P6, P7): that does not count as a fault.
+            if begin.elapsed().as_millis().is_multiple_of(100) {
+                (0..self.natures.len()).for_each(|device| self.replay(device));
+            }
             missing = self.missing();
             if missing.is_none() {
                 // What comes now comes twice.

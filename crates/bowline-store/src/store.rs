@@ -258,7 +258,8 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Does the work of a store that was opened by [`Store::open_driven`]. May outlive it: then there is none left.
+/// Does the work of a store that was opened by [`Store::open_driven`]. Dropped before the store, it takes the store's
+/// work with it: what waits is not committed.
 pub struct Worker {
     shared: Arc<Shared>,
     writer: Arc<Mutex<Writer>>,
@@ -268,6 +269,13 @@ impl Worker {
     /// Commits a group of those that wait and answers them. Says whether there were any. Blocks on the disk.
     pub fn work(&self) -> bool {
         work(&self.shared, &self.writer)
+    }
+}
+
+impl Drop for Worker {
+    /// Nobody works any more: whoever waits is told, and so is whoever comes.
+    fn drop(&mut self) {
+        self.shared.queue.abandon();
     }
 }
 

@@ -36,6 +36,13 @@ impl Wire {
         Wire { stream, input: early, output: Vec::new(), written: 0, gone: 0 }
     }
 
+    #[cfg(planted)]
+    pub(crate) fn behind(mut self, mut before: Vec<u8>) -> Self {
+        before.append(&mut self.input);
+        self.input = before;
+        self
+    }
+
     /// Reads what is there, at most [`READ`] bytes.
     /// Says whether that was anything.
     pub(crate) fn read(&mut self) -> Step<bool> {

@@ -41,6 +41,9 @@ pub(crate) struct State {
     /// Counted here; the engines count the rest.
     pub(crate) totals: Totals,
     pub(crate) outage: Outages,
+    /// A planted bug: what the last link had received in part.
+    #[cfg(planted)]
+    pub(crate) partial: Vec<u8>,
 }
 
 /// The link that has the session now.
@@ -88,6 +91,8 @@ impl State {
             received: None,
             totals: Totals::default(),
             outage: Outages::default(),
+            #[cfg(planted)]
+            partial: Vec::new(),
         }
     }
 
@@ -109,7 +114,9 @@ impl State {
         let processed = stored.inbox_cursor.0;
         // Where messages are all that was new, they were stored without the session.
         let base = self.bases.rx;
-        self.native.handle_inbox(stored.inbox_last.0.saturating_sub(base), processed.saturating_sub(base));
+        if !bowline_proto::planted!(CursorOutsideCommit) {
+            self.native.handle_inbox(stored.inbox_last.0.saturating_sub(base), processed.saturating_sub(base));
+        }
         // A gap behind the last message is not in the queue: the next message tells of it.
         self.inbox.start_behind(stored.inbox_last.0.max(self.bases.rx), processed);
         let (epoch, base) = (self.native.epoch(), self.bases.rx);
@@ -132,6 +139,9 @@ impl State {
         self.outbox.start_behind(acked);
         let (wall, now) = (clock.wall().0, clock.now());
         for message in stored.outbox {
+            if bowline_proto::planted!(OutboxForgotten) {
+                break;
+            }
             let expires = message.expires_at.map(|at| {
                 // However the clock was set meanwhile, it lives at most as long as it was to live.
                 let life = at.0.saturating_sub(message.created_at.0);

@@ -222,7 +222,12 @@ impl Link {
                 session.expel();
                 (Phase::Hello, session.active)
             }
-            Side::Server => (Phase::AwaitHello, 0),
+            Side::Server => {
+                if crate::planted!(TakeoverBeforeProof) {
+                    session.expel();
+                }
+                (Phase::AwaitHello, 0)
+            }
         };
         let mut timers = Timers::default();
         timers.set(Timer::Silence, now + config.handshake);
@@ -307,6 +312,9 @@ impl Link {
     /// What the driver can hold beside everything it was given so far. To be called when that grows.
     pub fn handle_room(&mut self, now: Instant, room: Room) {
         self.begin(now);
+        if crate::planted!(CreditLeak) {
+            return;
+        }
         self.rx.room = room;
     }
 

@@ -189,6 +189,9 @@ impl Link {
             return Received::Handled;
         }
         session.rx.received = expected;
+        if crate::planted!(AckBeforePersist) {
+            session.rx.durable = expected;
+        }
         session.counters.received += 1;
         self.rx.room.messages = self.rx.room.messages.saturating_sub(1);
         self.rx.room.bytes = self.rx.room.bytes.saturating_sub(len);

@@ -68,6 +68,9 @@ impl Link {
             Some(output) => {
                 if self.phase == Phase::Open && !matches!(output, Output::Describe(_)) {
                     self.timers.set(Timer::Keepalive, now + self.ping_after());
+                    if crate::planted!(KeepaliveStarved) {
+                        self.timers.set(Timer::Silence, now + self.outage());
+                    }
                 }
                 output
             }

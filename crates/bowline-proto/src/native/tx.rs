@@ -34,8 +34,10 @@ impl LinkTx {
     /// The link has started: goes on behind what the peer has received (§10.4).
     pub(super) fn start(&mut self, session: &mut Session, peer: &Cursors, credit: Credit) {
         acked(session, peer.durable);
+        let resent_from =
+            if crate::planted!(DroppedResend) { session.tx.sent.max(peer.received) } else { peer.received };
         *self = LinkTx {
-            next: peer.received + 1,
+            next: resent_from + 1,
             high: peer.received,
             received: peer.received,
             limit: peer.received + credit.messages,
@@ -77,8 +79,8 @@ impl LinkTx {
     }
 
     /// Whether there is a stored message that message credit allows.
-    pub(super) const fn may_ask(&self, session: &Session) -> bool {
-        self.next <= session.tx.last && self.next <= self.limit
+    pub(super) fn may_ask(&self, session: &Session) -> bool {
+        self.next <= session.tx.last && self.next <= self.limit + u64::from(crate::planted!(WindowOffByOne))
     }
 
     /// Whether `len` bytes of payload may go under `next`.

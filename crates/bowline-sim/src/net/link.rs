@@ -13,6 +13,9 @@ pub(crate) enum Direction {
     Down,
 }
 
+/// Bytes at the beginning of a link that are worth recording.
+const OPENING: usize = 120;
+
 /// How the end of a process shows at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Death {
@@ -35,6 +38,8 @@ pub(crate) struct Link {
     down: Pipe,
     /// Both ends have learnt that it is over, or are gone.
     over: bool,
+    /// How it began, as somebody who listens has it.
+    beginning: Vec<u8>,
 }
 
 /// One direction.
@@ -60,7 +65,20 @@ struct Pipe {
 
 impl Link {
     pub(super) fn new(device: usize) -> Self {
-        Link { device, connected: false, connecting: None, up: Pipe::default(), down: Pipe::default(), over: false }
+        Link {
+            device,
+            connected: false,
+            connecting: None,
+            up: Pipe::default(),
+            down: Pipe::default(),
+            over: false,
+            beginning: Vec::new(),
+        }
+    }
+
+    /// What its device said first.
+    pub(super) fn beginning(&self) -> &[u8] {
+        &self.beginning
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -212,6 +230,9 @@ impl Link {
 
     /// A segment sets out that takes `delay` at least; says when it arrives, behind all before it.
     pub(super) fn write(&mut self, direction: Direction, bytes: &[u8], at: u64) -> u64 {
+        if direction == Direction::Up && self.beginning.len() < OPENING {
+            self.beginning.extend_from_slice(bytes);
+        }
         let pipe = self.pipe(direction);
         let at = pipe.segments.back().map_or(at, |(before, _)| at.max(*before));
         pipe.flying += bytes.len();

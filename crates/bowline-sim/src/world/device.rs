@@ -75,6 +75,10 @@ async fn follows(world: Shared, device: usize, client: Client) {
         if status.is_up() {
             world.lock().connects += 1;
         }
+        let healing = world.lock().quiet && world.natures[device].key.is_some();
+        if healing && format!("{:?}", status.link).contains("Peer(3)") {
+            world.fail(format!("d{device}: somebody without its key has taken its session"));
+        }
         let kind = if status.is_up() { "up" } else { "down" };
         world.says(kind, || format!("d{device} {:?}", status.link));
     }

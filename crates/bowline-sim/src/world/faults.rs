@@ -136,18 +136,13 @@ impl Fault {
             Fault::Clock { jump } => outside::set_clock(jump),
             Fault::Flood { device, count } => {
                 for _ in 0..count {
-                    let bytes: Vec<u8> = (0..random.usize(..400)).map(|_| random.u8(..)).collect();
+                    let noise: Vec<u8> = (0..random.usize(..400)).map(|_| random.u8(..)).collect();
                     // Lines and openings that begin well, also in the name of a device that has a key.
-                    let start: &[u8] = [&b""[..], b"00x1\n", b"00s0\n", b"x2\n", b"\xb0\x01", b"GET / HTTP/1.1\r\n"]
-                        [random.usize(..6)];
-                    let bytes = [start, &bytes].concat();
-                    let connecting = world.net.connect(device);
-                    tokio::spawn(async move {
-                        let Ok((mut stream, _)) = connecting.await else { return };
-                        let _ = stream.write_all(&bytes).await;
-                        tokio::time::sleep(Duration::from_millis(300)).await;
-                    });
+                    let begin = [&b""[..], b"00x1\n", b"00s0\n", b"x2\n", b"\xb0\x01", b"GET / HTTP/1.1\r\n"];
+                    let begin = random.choice(begin).unwrap_or_default();
+                    world.stranger(device, [begin, &noise].concat());
                 }
+                world.replay(device);
             }
             Fault::Restore { device } => tell(device + 1, Order::Restore),
         }
@@ -155,6 +150,25 @@ impl Fault {
 }
 
 impl World {
+    /// Somebody connects, says this, and waits for a while.
+    fn stranger(&self, device: usize, bytes: Vec<u8>) {
+        let connecting = self.net.connect(device);
+        tokio::spawn(async move {
+            let Ok((mut stream, _)) = connecting.await else { return };
+            let _ = stream.write_all(&bytes).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        });
+    }
+
+    /// Somebody says what a device that has a key has said before.
+    pub(super) fn replay(&self, device: usize) {
+        let sealed = self.natures[device].key.is_some();
+        if let Some(recording) = sealed.then(|| self.net.recording(device)).flatten() {
+            self.says("replayed opening", || format!("d{device}"));
+            self.stranger(device, recording);
+        }
+    }
+
     /// Changes a device's way, and sets it right after a time.
     fn for_a_time(self: &std::sync::Arc<Self>, device: usize, time: u64, change: impl FnOnce(&mut Way)) {
         self.net.change(device, change);

@@ -237,17 +237,9 @@ impl Host {
 
 /// Does the work of a store, as slowly as a disk.
 async fn works(worker: Worker, work: Arc<Notify>, latency: u64, pulse: Pulse) {
-    /// What waits is answered, or it would keep its store for ever.
-    struct Answers(Worker);
-    impl Drop for Answers {
-        fn drop(&mut self) {
-            while self.0.work() {}
-        }
-    }
-    let worker = Answers(worker);
     loop {
         work.notified().await;
         tokio::time::sleep(Duration::from_millis(latency)).await;
-        while pulse.beats() && worker.0.work() {}
+        while pulse.beats() && worker.work() {}
     }
 }

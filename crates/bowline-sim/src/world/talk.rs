@@ -54,7 +54,7 @@ fn message(device: usize, direction: Direction, number: u64, padding: usize, dia
     let letter = letter(direction);
     let text = format!("\"{letter}{device} {number} {:.<padding$}\"", "");
     match dialect {
-        Dialect::Native | Dialect::Headers if number % 3 == 0 => Message::on_channel(9, 0, 1, text.as_bytes()),
+        Dialect::Native | Dialect::Headers if number.is_multiple_of(3) => Message::on_channel(9, 0, 1, text.as_bytes()),
         _ => Message::new(text),
     }
 }
@@ -179,9 +179,9 @@ pub(super) async fn takes<P: Peer>(world: Shared, device: usize, direction: Dire
             world.fail(format!("d{device} {direction:?}: what comes was never sent: {message:?}"));
             return;
         };
-        let seq = message.seq();
+        let (seq, gap) = (message.seq(), message.gap());
         world.says("comes", || format!("d{device} {direction:?} {number} seq {seq:?} epoch {}", message.epoch()));
-        let judged = world.stream(device, direction, |stream| stream.delivers(number, seq));
+        let judged = world.stream(device, direction, |stream| stream.delivers(number, seq, gap));
         world.judge(device, direction, judged);
         let quiet = world.lock().quiet;
         if random.u32(..6) == 0 && !quiet {
