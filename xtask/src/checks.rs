@@ -9,10 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::bare_metal;
 use crate::command::{self, cargo};
 use crate::peers;
+use crate::sim;
 use crate::steps::{Context, Outcome, Step};
-
-/// Proofs too long for `test`: the place for model checks and long seeded runs.
-const LONG_PROOFS: &[Step] = &[];
 
 /// Cheapest first, so that a slip shows at once.
 ///
@@ -49,7 +47,7 @@ pub(crate) fn test_steps() -> Vec<Step> {
 pub(crate) fn ci_steps() -> Vec<Step> {
     let mut steps = test_steps();
     steps.extend_from_slice(bare_metal::STEPS);
-    steps.extend_from_slice(LONG_PROOFS);
+    steps.extend_from_slice(sim::STEPS);
     steps.push(Step {
         name: "release build",
         advice: "repeat with `cargo build --release --package bowline`",

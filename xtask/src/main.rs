@@ -3,7 +3,7 @@
 //! This file is the command line only. What a command does is a list of [`steps`]: the checks of
 //! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the pages that are
 //! written from the code in [`docs`], the proof that the core runs without an operating system in
-//! [`bare_metal`].
+//! [`bare_metal`], simulated worlds in [`sim`].
 
 mod apt;
 mod bare_metal;
@@ -11,6 +11,7 @@ mod checks;
 mod command;
 mod docs;
 mod peers;
+mod sim;
 mod steps;
 
 use std::process::ExitCode;
@@ -56,7 +57,13 @@ enum Task {
     /// goes into `target/toolchains` and changes nothing on the system.
     BareMetal,
 
-    /// Everything CI runs: `test`, `bare-metal` and a release build of the binary `bowline`.
+    /// Plant one bug after the other and see the simulator find each.
+    ///
+    /// Builds everything once more, in `target/planted`.
+    Mutants,
+
+    /// Everything CI runs: `test`, `bare-metal`, 10,000 simulated worlds, `mutants`, and a release build of the
+    /// binary `bowline`.
     Ci,
 }
 
@@ -66,6 +73,7 @@ fn main() -> ExitCode {
         Task::Peers => ("peers", vec![peers::STEP]),
         Task::Docs => ("docs", vec![docs::STEP]),
         Task::BareMetal => ("bare-metal", bare_metal::STEPS.to_vec()),
+        Task::Mutants => ("mutants", vec![sim::MUTANTS]),
         Task::Ci => ("ci", checks::ci_steps()),
     };
     let mut context = match Context::new() {

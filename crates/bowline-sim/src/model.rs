@@ -225,3 +225,6 @@ impl Stream {
         (self.sent.iter().filter(|sent| sent.delivered).count() as u64, self.sent.len() as u64)
     }
 }
+
+#[cfg(test)]
+mod tests;

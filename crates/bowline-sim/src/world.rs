@@ -4,6 +4,7 @@ mod device;
 mod faults;
 mod host;
 mod server;
+mod sink;
 mod talk;
 
 use std::collections::BTreeMap;
@@ -91,6 +92,9 @@ struct World {
     natures: Vec<Nature>,
     provisioned: Arc<Provisioned>,
     server_durability: Durability,
+    /// The server's apps take what devices send, and not its program: instances of two lives of a device work side by
+    /// side, so only where devices have one.
+    apps: bool,
     /// Something was broken, or panicked.
     failed: Notify,
     trace: bool,
@@ -161,6 +165,7 @@ impl World {
             quiet: false,
             random: random.fork(),
         };
+        let apps = random.u32(..3) == 0 && natures.iter().all(|nature| nature.keeps == Keeps::All);
         let world = Arc::new(World {
             state: Mutex::new(state),
             net: Net::new(natures.len(), random.u64(..)),
@@ -168,6 +173,7 @@ impl World {
             natures,
             provisioned,
             server_durability,
+            apps,
             failed: Notify::new(),
             trace: options.trace,
         });
@@ -178,7 +184,7 @@ impl World {
                 format!("d{device} ({id}): {dialect:?} {key}, keeps {keeps:?}, {durability:?}")
             });
         }
-        world.says("is", || format!("server: {server_durability:?}"));
+        world.says("is", || format!("server: {server_durability:?}{}", if apps { ", with apps" } else { "" }));
         let mut tasks = JoinSet::new();
         tasks.spawn(world.net.clone().run());
         let mut orders = Vec::new();

@@ -7,6 +7,7 @@ use bowline_server::{Admission, Server};
 use tokio::sync::mpsc;
 
 use super::host::{Host, Life, Order};
+use super::sink::Sink;
 use super::{Shared, TIMEOUT, talk};
 use crate::net::Direction;
 
@@ -23,7 +24,9 @@ pub(super) async fn keep(world: Shared, orders: mpsc::UnboundedReceiver<Order>) 
             };
             let pulse = life.pulse();
             life.tasks.spawn(talk::sends(Arc::clone(&world), device, Direction::Down, handle.clone(), pulse.clone()));
-            life.tasks.spawn(talk::takes(Arc::clone(&world), device, Direction::Up, handle, pulse));
+            if !world.apps {
+                life.tasks.spawn(talk::takes(Arc::clone(&world), device, Direction::Up, handle, pulse));
+            }
         }
         let ending = host.suffers(&life).await;
         host.dies(&mut life, &ending);
@@ -57,6 +60,12 @@ async fn starts(host: &mut Host, life: &mut Life) -> Option<Server> {
         .handshakes(0, 1)
         .outside(crate::outside::outside())
         .store(store);
+    let builder = if world.apps {
+        let sink = Sink { world: Arc::clone(&world), pulse: life.pulse() };
+        builder.app(talk::APP, "sink", sink).lines_app("sink")
+    } else {
+        builder
+    };
     match builder.start().await {
         Ok(server) => Some(server),
         Err(error) => {

@@ -10,9 +10,12 @@ use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
 use super::host::Pulse;
-use super::{Nature, Shared};
+use super::{Nature, Shared, World};
 use crate::model::How;
 use crate::net::Direction;
+
+/// The app that messages with a header are for.
+pub(super) const APP: u8 = 9;
 
 /// An end of a stream.
 pub(super) trait Peer: Clone + Send + Sync + 'static {
@@ -50,13 +53,10 @@ impl Peer for Device {
 }
 
 /// A message that says which it is.
-fn message(device: usize, direction: Direction, number: u64, padding: usize, dialect: Dialect) -> Message {
+fn message(device: usize, direction: Direction, number: u64, padding: usize, header: bool) -> Message {
     let letter = letter(direction);
     let text = format!("\"{letter}{device} {number} {:.<padding$}\"", "");
-    match dialect {
-        Dialect::Native | Dialect::Headers if number.is_multiple_of(3) => Message::on_channel(9, 0, 1, text.as_bytes()),
-        _ => Message::new(text),
-    }
+    if header { Message::on_channel(APP, 0, 1, text.as_bytes()) } else { Message::new(text) }
 }
 
 /// Which message it is, if it is one of this stream.
@@ -114,11 +114,13 @@ fn send<P: Peer>(
         16..18 => How::Droppable,
         _ => How::BestEffort,
     };
-    let Nature { dialect, .. } = world.natures[device];
     let number = world.stream(device, direction, |stream| stream.sends(how));
     world.says("sends", || format!("d{device} {direction:?} {number} {how:?}"));
     let padding = if random.u32(..10) == 0 { random.usize(..200) } else { 0 };
-    let content = message(device, direction, number, padding, dialect);
+    let Nature { dialect, .. } = world.natures[device];
+    let has_headers = matches!(dialect, Dialect::Native | Dialect::Headers);
+    let header = has_headers && (world.apps || number.is_multiple_of(3));
+    let content = message(device, direction, number, padding, header);
     let patience = (random.u32(..10) == 0).then(|| Duration::from_millis(random.u64(..200)));
     let receipt = if how == How::Qos && random.u32(..3) == 0 { Receipt::Accepted } else { Receipt::Stored };
     let latest = random.bool();
@@ -167,6 +169,19 @@ fn send<P: Peer>(
     }
 }
 
+/// The model judges a message that is given to an application. Says which it is.
+pub(super) fn judge(world: &World, device: usize, direction: Direction, message: &Message) -> Option<u64> {
+    let Some(number) = number(device, direction, message) else {
+        world.fail(format!("d{device} {direction:?}: what comes was never sent: {message:?}"));
+        return None;
+    };
+    let (seq, gap) = (message.seq(), message.gap());
+    world.says("comes", || format!("d{device} {direction:?} {number} seq {seq:?} epoch {}", message.epoch()));
+    let judged = world.stream(device, direction, |stream| stream.delivers(number, seq, gap));
+    world.judge(device, direction, judged);
+    Some(number)
+}
+
 /// Takes what comes, and handles it after a while.
 pub(super) async fn takes<P: Peer>(world: Shared, device: usize, direction: Direction, peer: P, pulse: Pulse) {
     let mut random = world.random(Rng::fork);
@@ -174,15 +189,8 @@ pub(super) async fn takes<P: Peer>(world: Shared, device: usize, direction: Dire
         if !pulse.beats() {
             return;
         }
-        let message = delivery.message();
-        let Some(number) = number(device, direction, message) else {
-            world.fail(format!("d{device} {direction:?}: what comes was never sent: {message:?}"));
-            return;
-        };
-        let (seq, gap) = (message.seq(), message.gap());
-        world.says("comes", || format!("d{device} {direction:?} {number} seq {seq:?} epoch {}", message.epoch()));
-        let judged = world.stream(device, direction, |stream| stream.delivers(number, seq, gap));
-        world.judge(device, direction, judged);
+        let Some(number) = judge(&world, device, direction, delivery.message()) else { return };
+        let seq = delivery.message().seq();
         let quiet = world.lock().quiet;
         if random.u32(..6) == 0 && !quiet {
             tokio::time::sleep(Duration::from_millis(random.u64(1..150))).await;
