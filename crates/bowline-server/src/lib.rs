@@ -44,5 +44,5 @@ pub use bowline_link::{
     DeadLetter, Delivery, Dialect, DownReason, DropReason, Ledger, Limits, LinkState, Message, MessageError, Outage,
     Policy, Receipt, RecvError, RetryError, SendError, Sending, Status, StatusWatch, Totals,
 };
-pub use bowline_secure::KeyId;
+pub use bowline_secure::{KeyId, Protection};
 pub use bowline_store::{DeadId, DeadLetterEntry, Direction};
