@@ -25,6 +25,7 @@ pub struct Builder {
     backoff: Option<Backoff>,
     limits: Limits,
     key: Option<(KeyId, Key)>,
+    encrypts: bool,
     store: Option<Store>,
     quarantine: Duration,
     connect: Connect,
@@ -71,6 +72,9 @@ pub enum BuildError {
     /// There is a key, and the dialect has none.
     #[error("dialect {0} has no keys: leave the key out, or speak N")]
     NoKeys(Dialect),
+    /// There is no key that could be used without encryption.
+    #[error("there is no key: without one nothing is encrypted anyway, and nothing proven")]
+    NoKey,
     /// The store cannot be read.
     #[error("the stored queues cannot be read: {0}")]
     Store(ReadError),
@@ -89,6 +93,7 @@ impl Builder {
             backoff: None,
             limits: Limits::default(),
             key: None,
+            encrypts: true,
             store: None,
             quarantine: Duration::from_secs(600),
             connect: Box::new(connect::tcp),
@@ -126,7 +131,7 @@ impl Builder {
     }
 
     /// The line the device was provisioned with: its id and its key. Only N has keys; with one nothing
-    /// goes out that is not encrypted.
+    /// goes out that is not encrypted, unless [`Builder::unencrypted`] says so.
     ///
     /// # Errors
     /// If the line is none, or for another id.
@@ -137,6 +142,15 @@ impl Builder {
         }
         self.key = Some((provision.key_id, provision.key.clone()));
         Ok(self)
+    }
+
+    /// Uses the key to prove who is who, and encrypts nothing: everybody on the way can read all messages, and
+    /// nobody can add, change or repeat one (§15.6). For what a board does that cannot encrypt. The server lets
+    /// in only ids that its configuration names for this.
+    #[must_use]
+    pub fn unencrypted(mut self) -> Self {
+        self.encrypts = false;
+        self
     }
 
     /// Keeps session and queues in `store`: what [`Client::send`] has accepted survives this process,
@@ -201,6 +215,9 @@ impl Builder {
         if self.key.is_some() && self.dialect != Dialect::Native {
             return Err(BuildError::NoKeys(self.dialect));
         }
+        if self.key.is_none() && !self.encrypts {
+            return Err(BuildError::NoKey);
+        }
         let endpoint = match self.store {
             None => Endpoint::new(Side::Device, self.limits),
             Some(store) => {
@@ -217,7 +234,7 @@ impl Builder {
                 let body = u16::try_from(body).unwrap_or(native::wire::MAX_BODY).min(native::wire::MAX_BODY);
                 // Three times the keepalive is an outage.
                 let config = native::Config::new(native::Transport::Lossless, timeout.scaled(1, 3), body);
-                Speech::Native(Opener::new(self.key, config, self.outside))
+                Speech::Native(Opener::new(self.key, self.encrypts, config, self.outside))
             }
         };
         let (stop, stopped) = watch::channel(false);

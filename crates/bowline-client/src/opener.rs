@@ -8,13 +8,15 @@ use bowline_proto::DeviceId;
 use bowline_proto::native::Config;
 use bowline_proto::native::wire::{Answer, Mode, Opening};
 use bowline_secure::{
-    AnswerError, Carrier, Ephemeral, Handshake, Key, KeyId, MAX_ANSWER, MAX_OPENING, Resumed, Resumption, StartError,
-    Ticket, Transport, code,
+    AnswerError, Carrier, Ephemeral, Handshake, Key, KeyId, Keyed, MAX_ANSWER, MAX_OPENING, Resumed, Resumption,
+    StartError, Ticket, Transport, code,
 };
 
 /// Begins native links.
 pub(crate) struct Opener {
     key: Option<(KeyId, Key)>,
+    /// With a key: whether links are encrypted, or keyed (§15.6). Nothing that comes over the wire changes it.
+    encrypts: bool,
     config: Config,
     outside: Outside,
     /// Of an earlier link, for the next one.
@@ -22,8 +24,8 @@ pub(crate) struct Opener {
 }
 
 impl Opener {
-    pub(crate) fn new(key: Option<(KeyId, Key)>, config: Config, outside: Outside) -> Self {
-        Opener { key, config, outside, ticket: Arc::default() }
+    pub(crate) fn new(key: Option<(KeyId, Key)>, encrypts: bool, config: Config, outside: Outside) -> Self {
+        Opener { key, encrypts, config, outside, ticket: Arc::default() }
     }
 
     /// Exchanges the opening. What goes on the link then, and what was read of it already.
@@ -34,6 +36,11 @@ impl Opener {
             None => {
                 open(&mut input, id).await?;
                 None
+            }
+            Some((key_id, key)) if !self.encrypts => {
+                let transport = keyed(&mut input, id, *key_id, key, self.outside).await?;
+                // No ticket is kept: everybody could have read it.
+                Some(Seal { transport, first: Vec::new(), ticket: None, keep: None })
             }
             Some((key_id, key)) => {
                 let transport = match self.resume(&mut input, id, *key_id, clock).await? {
@@ -102,6 +109,37 @@ async fn handshake(
                 input.consume(len);
                 return Ok(transport);
             }
+        }
+    }
+}
+
+/// With a key, and without encryption.
+async fn keyed(
+    input: &mut Input<'_>,
+    id: DeviceId<'_>,
+    key_id: KeyId,
+    key: &Key,
+    outside: Outside,
+) -> io::Result<Transport> {
+    let mut opening = [0; MAX_OPENING];
+    let nonce = outside.bytes::<16>()?;
+    let (mut keyed, len) = Keyed::start(id, key_id, key, &nonce, Carrier::Lossless, &mut opening).map_err(too_long)?;
+    input.write(&opening[..len]).await?;
+    loop {
+        match keyed.finish(input.get()) {
+            Ok(None) => input.fill().await?,
+            Ok(Some((transport, len))) => {
+                input.consume(len);
+                return Ok(transport);
+            }
+            Err(AnswerError::Refused { code: code::NOT_ALLOWED, .. }) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::ConnectionRefused,
+                    "the server lets this id in with encryption only: encrypt, or name the id in security.unencrypted \
+                     at the server",
+                ));
+            }
+            Err(error) => return Err(refusal(error)),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bowline_proto::time::Instant;
+use bowline_secure::Protection;
 use tokio::sync::Notify;
 
 use self::pause::Pause;
@@ -99,6 +100,11 @@ type Step<T> = Result<T, DownReason>;
 trait Speak {
     fn dialect(&self) -> Dialect;
 
+    /// How the link is protected; `None` if it is not.
+    fn protection(&self) -> Option<Protection> {
+        None
+    }
+
     fn is_up(&self) -> bool;
 
     /// Whether the endpoint's session is this link's.
@@ -179,6 +185,7 @@ impl<'a, S: Speak> Driver<'a, S> {
         if state.dialect != Some(self.dialect) {
             state.speaks(self.dialect);
         }
+        state.protection = self.speaker.protection();
         if let Some(old) = state.link.replace(next) {
             // It finds itself replaced, and best-effort messages for it go nowhere.
             old.kick.notify_one();

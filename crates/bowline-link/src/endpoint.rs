@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bowline_proto::Side;
+use bowline_secure::Protection;
 use bowline_store::{Change, Direction};
 use tokio::sync::{Notify, watch};
 
@@ -220,6 +221,12 @@ impl Endpoint {
     #[must_use]
     pub fn dialect(&self) -> Option<Dialect> {
         self.lock().dialect
+    }
+
+    /// How the link is protected, or the last one of this process was; `None` if not at all.
+    #[must_use]
+    pub fn protection(&self) -> Option<Protection> {
+        self.lock().protection
     }
 
     /// The epoch of the peer's numbering. Messages of two epochs come from two lives of the peer.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bowline_proto::DeviceId;
 use bowline_proto::time;
 use bowline_secure::{
-    Carrier, Decision, Ephemeral, Gate, Grant, Handshake, Key, KeyId, KeyRing, MAX_ANSWER, MAX_OPENING, Resumed,
+    Carrier, Decision, Ephemeral, Gate, Grant, Handshake, Key, KeyId, KeyRing, Keyed, MAX_ANSWER, MAX_OPENING, Resumed,
     Resumption, Standing, Ticket, TicketSlot, Tickets, Transport,
 };
 
@@ -48,7 +48,7 @@ impl Bench {
             opening,
             &bytes(9),
             time::Instant::ZERO,
-            |_| Standing { keys: Some(ring.clone()), open: false },
+            |_| Standing { keys: Some(ring.clone()), unencrypted: true, open: false },
             |asked| tickets.redeem(asked),
             answer,
         );
@@ -84,6 +84,17 @@ fn main() {
         black_box(handshake);
     });
 
+    rate("both: keyed link", || {
+        let (mut keyed, len) =
+            Keyed::start(bench.id, KeyId::FIRST, &bench.key, &bytes(1), CARRIER, &mut opening).expect("a short id");
+        let (_, end) = bench.decide(&opening[..len], &mut answer).expect("the key is right");
+        black_box(keyed.finish(&answer[..end])).expect("an answer").expect("a whole one");
+    });
+    let (mut keyed, len) =
+        Keyed::start(bench.id, KeyId::FIRST, &bench.key, &bytes(2), CARRIER, &mut opening).expect("a short id");
+    let (mut keyed_server, end) = bench.decide(&opening[..len], &mut answer).expect("the key is right");
+    let (mut keyed_device, _) = keyed.finish(&answer[..end]).expect("an answer").expect("a whole one");
+
     let mut body = [0; 256 + 16];
     device.seal(&mut body, 256).expect("room");
     server.open(&mut body).expect("what was sealed");
@@ -112,6 +123,10 @@ fn main() {
         rate(&format!("seal and open {size} bytes"), || {
             device.seal(&mut body, size).expect("room");
             black_box(server.open(&mut body)).expect("what was sealed");
+        });
+        rate(&format!("tag and check {size} bytes"), || {
+            keyed_device.seal(&mut body, size).expect("room");
+            black_box(keyed_server.open(&mut body)).expect("what was tagged");
         });
     }
 }

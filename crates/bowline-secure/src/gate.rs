@@ -3,9 +3,11 @@
 use bowline_proto::time::Instant;
 use bowline_proto::{DeviceId, Side};
 
+use crate::kdf::{Extracted, Purpose};
 use crate::noise::{self, Ephemeral};
 use crate::tickets::{Redeemed, Redemption};
-use crate::wire::{self, Asked, HANDSHAKE, RESUME, Whole, verdict};
+use crate::transport::Protection;
+use crate::wire::{self, Asked, HANDSHAKE, NONCE, RESUME, Whole, verdict};
 use crate::{Carrier, Key, KeyId, KeyRing, MAX_ANSWER, Transport, code};
 
 /// What the server knows of a device id.
@@ -16,6 +18,8 @@ pub struct Standing {
     /// Whether the configuration allows open mode for this id on this listener. An id that has, or
     /// had, a key is refused in open mode all the same.
     pub open: bool,
+    /// Whether the configuration allows this id to use a key without encryption (§15.6).
+    pub unencrypted: bool,
 }
 
 /// Decides on the openings of one link.
@@ -51,7 +55,8 @@ pub enum Decision<'i> {
         /// Length of the answer.
         answer: usize,
     },
-    /// Send the answer and go on with the transport. The device is who it says; that it is there now, and
+    /// Send the answer and go on with the transport, which encrypts unless the device asked for a keyed
+    /// link ([`Transport::protection`]). The device is who it says; that it is there now, and
     /// that the opening is not a recording, it shows with its first body ([`Transport::confirmed`]).
     Secured {
         /// Who the device is.
@@ -120,6 +125,10 @@ impl Gate {
                 let standing = standing(opening.id);
                 self.resume(opening, key_id, message, &standing, random, now, redeem, answer)
             }
+            Asked::Keyed { key_id } => {
+                let standing = standing(opening.id);
+                self.keyed(opening, key_id, &standing, random, answer)
+            }
         }
     }
 
@@ -148,12 +157,39 @@ impl Gate {
             (Some(_), Some((message, keys))) => Decision::Secured {
                 id: opening.id,
                 key_id,
-                transport: Transport::new(Side::Server, keys, self.carrier, false),
+                transport: Transport::new(Side::Server, keys, self.carrier, Protection::Handshake),
                 consumed: opening.bytes.len(),
                 answer: wire::write_answer(verdict::GO_ON, &message, out),
             },
             _ => refuse(code::KEY, out),
         }
+    }
+
+    fn keyed<'i>(
+        &self,
+        opening: Whole<'i>,
+        key_id: u8,
+        standing: &Standing,
+        random: &[u8; 32],
+        out: &mut [u8; MAX_ANSWER],
+    ) -> Decision<'i> {
+        let Some(key_id) = KeyId::new(key_id) else { return refuse(code::PROTOCOL, out) };
+        let known = live_key(standing, key_id);
+        let stand_in = Key::from_any(random);
+        let extracted = Extracted::new(known.unwrap_or(&stand_in), Purpose::Keyed);
+        let signed = extracted.has_signed(opening.bytes);
+        if known.is_none() || !signed {
+            return refuse(code::KEY, out);
+        }
+        // Only who has shown the key is told: what an id may do is nobody else's business.
+        if !standing.unencrypted {
+            return refuse(code::NOT_ALLOWED, out);
+        }
+        let mut nonce = [0; NONCE];
+        nonce.copy_from_slice(&random[..NONCE]);
+        let (keys, answer) = extracted.answer(opening.bytes, &nonce, out);
+        let transport = Transport::new(Side::Server, keys, self.carrier, Protection::Keyed);
+        Decision::Secured { id: opening.id, key_id, transport, consumed: opening.bytes.len(), answer }
     }
 
     #[expect(clippy::too_many_arguments, reason = "those of decide, taken apart")]

@@ -4,6 +4,7 @@ use bowline_proto::native::wire::{Answer, Mode, Opening};
 use bowline_proto::{DeviceId, Side};
 
 use crate::noise::{self, State};
+use crate::transport::Protection;
 use crate::wire::{HANDSHAKE, verdict};
 use crate::{Carrier, Ephemeral, Key, KeyId, MAX_OPENING, Transport, VERSION};
 
@@ -51,7 +52,7 @@ impl Handshake {
         let state = self.state.as_ref().ok_or(AnswerError::Finished)?;
         let keys = noise::read_second(state, message).ok_or(AnswerError::NotAuthentic)?;
         self.state = None;
-        Ok(Some((Transport::new(Side::Device, keys, self.carrier, false), len)))
+        Ok(Some((Transport::new(Side::Device, keys, self.carrier, Protection::Handshake), len)))
     }
 }
 
@@ -61,7 +62,7 @@ impl core::fmt::Debug for Handshake {
     }
 }
 
-/// What goes for the answers of both modes: refusals, and the version (§15.1).
+/// What goes for the answers of all modes: refusals, and the version (§15.1).
 pub(crate) fn check_answer(answer: &Answer<'_>) -> Result<(), AnswerError> {
     if let Some(code) = answer.verdict.checked_sub(verdict::REFUSED) {
         return if answer.handshake.is_empty() {

@@ -1,46 +1,113 @@
-//! Keys and tags of a resumption (§15.5): HMAC-SHA256, and HKDF of RFC 5869 over it.
+//! Keys and tags of resumptions (§15.5) and of keyed links (§15.6): HMAC-SHA256, and HKDF of RFC 5869
+//! over it.
 
 use noise_protocol::{Hash as _, U8Array as _};
 use noise_rust_crypto::Sha256;
 use noise_rust_crypto::sensitive::Sensitive;
+use subtle::ConstantTimeEq as _;
 
-use crate::Key;
-use crate::noise::TransportKeys;
-use crate::wire::TAG;
+use crate::noise::{TransportKey, TransportKeys};
+use crate::wire::{self, NONCE, PROOF, TAG, verdict};
+use crate::{Key, MAX_ANSWER};
 
-/// What HKDF-Extract makes of a ticket's secret, with no salt.
-pub(crate) struct Extracted(Sensitive<[u8; 32]>);
+/// What keys are made for: those of one purpose say nothing of the other's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose {
+    /// Of a ticket's secret.
+    Resumption,
+    /// Of a device's key.
+    Keyed,
+}
 
-impl Extracted {
-    pub(crate) fn new(secret: &Key) -> Self {
-        Extracted(Sha256::hmac(&[0; 32], secret.expose()))
+impl Purpose {
+    const fn authentication(self) -> &'static [u8] {
+        match self {
+            Purpose::Resumption => b"bowline n auth",
+            Purpose::Keyed => b"bowline n keyed auth",
+        }
     }
 
-    /// The device's tag over its opening, up to the tag.
-    pub(crate) fn device_tag(&self, opening: &[u8]) -> [u8; TAG] {
+    const fn transport(self) -> &'static [u8] {
+        match self {
+            Purpose::Resumption => b"bowline n keys",
+            Purpose::Keyed => b"bowline n keyed keys",
+        }
+    }
+}
+
+/// What HKDF-Extract makes of a secret, with no salt.
+pub(crate) struct Extracted {
+    secret: Sensitive<[u8; 32]>,
+    purpose: Purpose,
+}
+
+impl Extracted {
+    pub(crate) fn new(secret: &Key, purpose: Purpose) -> Self {
+        Extracted { secret: Sha256::hmac(&[0; 32], secret.expose()), purpose }
+    }
+
+    /// Device: puts the tag where the whole opening ends.
+    pub(crate) fn sign_opening(&self, opening: &mut [u8]) {
+        if let Some((signed, tag)) = opening.split_last_chunk_mut::<TAG>() {
+            *tag = self.device_tag(signed);
+        }
+    }
+
+    /// Server: whether who made this opening knows the secret. He may have made it long ago.
+    pub(crate) fn has_signed(&self, opening: &[u8]) -> bool {
+        opening.split_last_chunk::<TAG>().is_some_and(|(signed, tag)| self.device_tag(signed).ct_eq(tag).into())
+    }
+
+    /// Server: writes the answer to an opening, says its length, and makes the link's keys.
+    pub(crate) fn answer(
+        &self,
+        opening: &[u8],
+        nonce: &[u8; NONCE],
+        out: &mut [u8; MAX_ANSWER],
+    ) -> (TransportKeys, usize) {
+        let opening = digest(opening);
+        let mut message = [0; PROOF];
+        message[..NONCE].copy_from_slice(nonce);
+        let len = wire::write_answer(verdict::GO_ON, &message, out);
+        let tag = self.server_tag(&opening, &out[..len - TAG]);
+        out[len - TAG..len].copy_from_slice(&tag);
+        (self.transport_keys(&opening, &out[..len]), len)
+    }
+
+    /// Device: the link's keys, if who made this whole answer to the opening with this hash knows the secret.
+    pub(crate) fn accept(&self, opening: &[u8; 32], answer: &[u8]) -> Option<TransportKeys> {
+        let (signed, tag) = answer.split_last_chunk::<TAG>()?;
+        let authentic = bool::from(self.server_tag(opening, signed).ct_eq(tag));
+        authentic.then(|| self.transport_keys(opening, answer))
+    }
+
+    fn device_tag(&self, opening: &[u8]) -> [u8; TAG] {
         self.tag(&[b"d", opening])
     }
 
-    /// The server's tag over the whole opening and its answer, up to the tag.
-    pub(crate) fn server_tag(&self, opening: &[u8; 32], answer: &[u8]) -> [u8; TAG] {
+    fn server_tag(&self, opening: &[u8; 32], answer: &[u8]) -> [u8; TAG] {
         self.tag(&[b"s", opening, answer])
     }
 
     fn tag(&self, over: &[&[u8]]) -> [u8; TAG] {
-        let key = Sha256::hmac_many(self.0.as_slice(), &[b"bowline n auth", &[1]]);
-        let mac = Sha256::hmac_many(key.as_slice(), over);
-        let mut tag = [0; TAG];
-        tag.copy_from_slice(&mac[..TAG]);
-        tag
+        let key = Sha256::hmac_many(self.secret.as_slice(), &[self.purpose.authentication(), &[1]]);
+        tag(&key, over)
     }
 
-    /// The transport keys, from the whole opening and the whole answer.
-    pub(crate) fn transport_keys(&self, opening: &[u8; 32], answer: &[u8]) -> TransportKeys {
-        let info = b"bowline n keys";
-        let device = Sha256::hmac_many(self.0.as_slice(), &[info, opening, answer, &[1]]);
-        let server = Sha256::hmac_many(self.0.as_slice(), &[device.as_slice(), info, opening, answer, &[2]]);
+    fn transport_keys(&self, opening: &[u8; 32], answer: &[u8]) -> TransportKeys {
+        let info = self.purpose.transport();
+        let device = Sha256::hmac_many(self.secret.as_slice(), &[info, opening, answer, &[1]]);
+        let server = Sha256::hmac_many(self.secret.as_slice(), &[device.as_slice(), info, opening, answer, &[2]]);
         (device, server)
     }
+}
+
+/// The first half of HMAC-SHA256 over some bytes, one after the other.
+pub(crate) fn tag(key: &TransportKey, over: &[&[u8]]) -> [u8; TAG] {
+    let mac = Sha256::hmac_many(key.as_slice(), over);
+    let mut tag = [0; TAG];
+    tag.copy_from_slice(&mac[..TAG]);
+    tag
 }
 
 /// SHA-256.

@@ -2,9 +2,10 @@
 //!
 //! One 32-byte [`Key`] per device proves who it is. A link begins with a handshake (Noise
 //! `NNpsk0_25519_ChaChaPoly_SHA256`, mode 01) or with a resumption that needs no Diffie-Hellman
-//! (mode 02); either ends in a [`Transport`], which seals and opens bodies in place.
+//! (mode 02); either ends in a [`Transport`], which seals and opens bodies in place. Devices that can
+//! hash and no more use the same key on a keyed link (mode 03), which is authenticated and not encrypted.
 //!
-//! - Device: [`Handshake`] or, with a [`Ticket`], [`Resumption`].
+//! - Device: [`Handshake`] or, with a [`Ticket`], [`Resumption`]; or [`Keyed`].
 //! - Server: [`Gate`] decides on an opening, [`KeyRing`] holds a device's keys, [`Tickets`] what may
 //!   be resumed.
 //! - Both: [`Transport`], [`check_versions`], [`Provision`] (the line a board is set up with).
@@ -26,6 +27,7 @@ mod gate;
 mod handshake;
 mod kdf;
 mod key;
+mod keyed;
 mod noise;
 mod provision;
 mod resumption;
@@ -40,12 +42,13 @@ use bowline_proto::native::wire::{Answer, Opening};
 pub use gate::{Decision, Gate, Standing};
 pub use handshake::{AnswerError, Handshake, StartError};
 pub use key::{ErasedKey, Key, KeyId};
+pub use keyed::Keyed;
 pub use noise::Ephemeral;
 pub use provision::{MAX_PROVISION, Provision, ProvisionError};
 pub use resumption::{Resumed, Resumption, Ticket, TicketError};
 pub use ring::{KeyRing, RingError};
 pub use tickets::{Grant, Redeemed, Redemption, TicketSlot, Tickets};
-pub use transport::{Carrier, OpenError, SealError, Transport};
+pub use transport::{Carrier, OpenError, Protection, SealError, Transport};
 pub use version::{VersionError, check_versions};
 
 pub use bowline_proto::native::wire::{MAX_ID, VERSION};

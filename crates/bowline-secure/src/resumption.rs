@@ -3,11 +3,11 @@
 use bowline_proto::native::wire::{Answer, Mode, Opening};
 use bowline_proto::time::{Duration, Instant};
 use bowline_proto::{DeviceId, Side};
-use subtle::ConstantTimeEq as _;
 
 use crate::handshake::{AnswerError, StartError, check_answer};
-use crate::kdf::{Extracted, digest};
-use crate::wire::{RESUME, RESUMED, TAG, verdict};
+use crate::kdf::{Extracted, Purpose, digest};
+use crate::transport::Protection;
+use crate::wire::{PROOF, RESUME, verdict};
 use crate::{Carrier, Key, KeyId, MAX_OPENING, TICKET_BODY, Transport};
 
 /// The frame type of TICKET.
@@ -97,14 +97,13 @@ impl Resumption {
         }
         let prologue = Opening::emit_prologue(Mode::Resume { key: key_id.get() }, id, out).ok_or(StartError)?;
         ticket.used += 1;
-        let extracted = Extracted::new(&ticket.secret);
+        let extracted = Extracted::new(&ticket.secret, Purpose::Resumption);
         let end = prologue + RESUME;
         let message = &mut out[prologue..end];
         message[..8].copy_from_slice(&ticket.id);
         message[8] = ticket.used;
         message[9..25].copy_from_slice(nonce);
-        let tag = extracted.device_tag(&out[..end - TAG]);
-        out[end - TAG..end].copy_from_slice(&tag);
+        extracted.sign_opening(&mut out[..end]);
         Ok(Some((Resumption { extracted, opening: digest(&out[..end]), carrier, finished: false }, end)))
     }
 
@@ -121,13 +120,9 @@ impl Resumption {
         }
         let bytes = &input[..len];
         let resumed = match (answer.verdict, answer.handshake.len()) {
-            (verdict::GO_ON, RESUMED) => {
-                let (signed, tag) = bytes.split_at(len - TAG);
-                if !bool::from(self.extracted.server_tag(&self.opening, signed).ct_eq(tag)) {
-                    return Err(AnswerError::NotAuthentic);
-                }
-                let keys = self.extracted.transport_keys(&self.opening, bytes);
-                Resumed::Transport(Transport::new(Side::Device, keys, self.carrier, true))
+            (verdict::GO_ON, PROOF) => {
+                let keys = self.extracted.accept(&self.opening, bytes).ok_or(AnswerError::NotAuthentic)?;
+                Resumed::Transport(Transport::new(Side::Device, keys, self.carrier, Protection::Resumed))
             }
             (verdict::FULL_HANDSHAKE, 0) => Resumed::FullHandshake,
             _ => return Err(AnswerError::Malformed),

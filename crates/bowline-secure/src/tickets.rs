@@ -2,12 +2,11 @@
 
 use bowline_proto::time::Instant;
 use bowline_proto::{DeviceId, Side};
-use subtle::ConstantTimeEq as _;
 
-use crate::kdf::{Extracted, digest};
-use crate::noise::TransportKeys;
+use crate::kdf::{Extracted, Purpose, digest};
 use crate::resumption::{MAX_LIFETIME, MAX_USES, TICKET, seconds};
-use crate::wire::{self, RESUME, TAG, Whole, verdict};
+use crate::transport::Protection;
+use crate::wire::{NONCE, RESUME, Whole};
 use crate::{Carrier, Key, KeyId, MAX_ANSWER, TICKET_BODY, Transport};
 
 /// How many places a device's ticket can be in. A look-up reads all of them, whoever asks.
@@ -68,8 +67,8 @@ impl<S: AsRef<[TicketSlot]> + AsMut<[TicketSlot]>> Tickets<S> {
 
     /// Makes a ticket of 40 random bytes; its TICKET body is to be sealed and sent.
     ///
-    /// `None`, and nothing is made, if `transport` began with a resumption, which would extend it
-    /// without end; if the device has not shown yet that it is there (§15.4: else a recorded opening
+    /// `None`, and nothing is made, if `transport` does not encrypt, so that everybody could read the secret; if
+    /// it began with a resumption, which would extend it without end; if the device has not shown yet that it is there (§15.4: else a recorded opening
     /// would take away the true device's ticket); if the grant allows nothing; if there are no slots.
     pub fn issue(
         &mut self,
@@ -84,7 +83,7 @@ impl<S: AsRef<[TicketSlot]> + AsMut<[TicketSlot]>> Tickets<S> {
         let lifetime = grant.lifetime.min(MAX_LIFETIME);
         let (ticket_id, secret) = random.split_first_chunk::<8>()?;
         let secret = Key::new(secret.try_into().ok()?).ok()?;
-        if transport.resumed() || !transport.confirmed() || uses == 0 || lifetime == 0 {
+        if transport.protection() != Protection::Handshake || !transport.confirmed() || uses == 0 || lifetime == 0 {
             return None;
         }
         let owner = digest(id.as_str().as_bytes());
@@ -142,11 +141,10 @@ impl<S: AsRef<[TicketSlot]> + AsMut<[TicketSlot]>> Tickets<S> {
         });
         let found = slot.as_ref().and_then(|slot| slot.0.as_ref());
         let extracted = match found {
-            Some(entry) => Extracted::new(&entry.secret),
-            None => Extracted::new(&Key::from_any(asked.random)),
+            Some(entry) => Extracted::new(&entry.secret, Purpose::Resumption),
+            None => Extracted::new(&Key::from_any(asked.random), Purpose::Resumption),
         };
-        let (signed, tag) = asked.opening.bytes.split_at_checked(asked.opening.bytes.len().saturating_sub(TAG))?;
-        let authentic = bool::from(extracted.device_tag(signed).ct_eq(tag));
+        let authentic = extracted.has_signed(asked.opening.bytes);
 
         let slot = slot?;
         let entry = slot.0.as_mut()?;
@@ -209,14 +207,10 @@ impl Redeemed {
         carrier: Carrier,
         out: &mut [u8; MAX_ANSWER],
     ) -> (Transport, usize) {
-        let opening = digest(opening);
-        let mut message = [0; wire::RESUMED];
-        message[..TAG].copy_from_slice(&random[..TAG]);
-        let len = wire::write_answer(verdict::GO_ON, &message, out);
-        let tag = self.extracted.server_tag(&opening, &out[..len - TAG]);
-        out[len - TAG..len].copy_from_slice(&tag);
-        let keys: TransportKeys = self.extracted.transport_keys(&opening, &out[..len]);
-        (Transport::new(Side::Server, keys, carrier, true), len)
+        let mut nonce = [0; NONCE];
+        nonce.copy_from_slice(&random[..NONCE]);
+        let (keys, len) = self.extracted.answer(opening, &nonce, out);
+        (Transport::new(Side::Server, keys, carrier, Protection::Resumed), len)
     }
 }
 

@@ -1,10 +1,12 @@
-//! What seals and opens bodies once a link is secured (§15.1, §13.3).
+//! What seals and opens bodies once a link is secured (§15.1, §15.6, §13.3).
 
 use noise_protocol::Cipher as _;
 use noise_rust_crypto::ChaCha20Poly1305;
+use subtle::ConstantTimeEq as _;
 
 use bowline_proto::Side;
 
+use crate::kdf;
 use crate::noise::{TransportKey, TransportKeys};
 use crate::wire::TAG;
 
@@ -43,7 +45,30 @@ impl Carrier {
     }
 }
 
-/// Seals and opens the bodies of one link.
+/// How the link of a device with a key is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protection {
+    /// Encrypted, after a full handshake (§15.1).
+    Handshake,
+    /// Encrypted, after a resumption (§15.5).
+    Resumed,
+    /// Authenticated only: everybody on the path can read it (§15.6).
+    Keyed,
+}
+
+impl Protection {
+    /// Whether nobody on the path can read the link's messages.
+    #[must_use]
+    pub const fn encrypts(self) -> bool {
+        match self {
+            Protection::Handshake | Protection::Resumed => true,
+            Protection::Keyed => false,
+        }
+    }
+}
+
+/// Seals and opens the bodies of one link. On a keyed link ([`Protection::Keyed`]) a sealed body is the body
+/// itself with a tag behind it; what is said of sealing goes for it all the same.
 ///
 /// Each direction has its own key, and each body its own nonce. A body is sealed and opened where it
 /// is, in the caller's buffer.
@@ -51,7 +76,7 @@ pub struct Transport {
     seal: TransportKey,
     open: TransportKey,
     carrier: Carrier,
-    resumed: bool,
+    protection: Protection,
     /// The nonce of the next body sealed.
     next_out: u64,
     /// Lossless: the nonce of the next body opened. Lossy: one more than the highest opened.
@@ -63,12 +88,12 @@ pub struct Transport {
 }
 
 impl Transport {
-    pub(crate) fn new(side: Side, keys: TransportKeys, carrier: Carrier, resumed: bool) -> Self {
+    pub(crate) fn new(side: Side, keys: TransportKeys, carrier: Carrier, protection: Protection) -> Self {
         let (seal, open) = match side {
             Side::Device => keys,
             Side::Server => (keys.1, keys.0),
         };
-        Transport { seal, open, carrier, resumed, next_out: 0, next_in: 0, seen: 0, refused: 0 }
+        Transport { seal, open, carrier, protection, next_out: 0, next_in: 0, seen: 0, refused: 0 }
     }
 
     /// Seals the body of `len` bytes at [`Carrier::headroom`] in `buffer`, and says how many bytes
@@ -95,7 +120,12 @@ impl Transport {
                 body
             }
         };
-        ChaCha20Poly1305::encrypt_in_place(&self.seal, self.next_out, &[], body, len);
+        if self.protection.encrypts() {
+            ChaCha20Poly1305::encrypt_in_place(&self.seal, self.next_out, &[], body, len);
+        } else {
+            let (body, tag) = body.split_at_mut(len);
+            tag.copy_from_slice(&record_tag(&self.seal, self.next_out, body));
+        }
         self.next_out += 1;
         Ok(needed)
     }
@@ -128,7 +158,7 @@ impl Transport {
                 if self.next_in >= LOSSLESS_RECORDS {
                     return Err(OpenError::Exhausted);
                 }
-                let body = open_with(&self.open, self.next_in, sealed)?;
+                let body = open_with(self.protection, &self.open, self.next_in, sealed)?;
                 self.next_in += 1;
                 Ok(body)
             }
@@ -138,7 +168,7 @@ impl Transport {
                 if self.was_seen(nonce) {
                     return Err(OpenError::Replayed);
                 }
-                let body = open_with(&self.open, nonce, body)?;
+                let body = open_with(self.protection, &self.open, nonce, body)?;
                 self.mark_seen(nonce);
                 Ok(body)
             }
@@ -169,10 +199,16 @@ impl Transport {
         self.carrier
     }
 
+    /// How the link is protected.
+    #[must_use]
+    pub const fn protection(&self) -> Protection {
+        self.protection
+    }
+
     /// Whether the link began with a resumption.
     #[must_use]
     pub const fn resumed(&self) -> bool {
-        self.resumed
+        matches!(self.protection, Protection::Resumed)
     }
 
     /// Whether a body was opened: only then has the peer shown that it is there now, and that its
@@ -204,7 +240,7 @@ impl core::fmt::Debug for Transport {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Transport")
             .field("carrier", &self.carrier)
-            .field("resumed", &self.resumed)
+            .field("protection", &self.protection)
             .field("next_out", &self.next_out)
             .field("next_in", &self.next_in)
             .field("refused", &self.refused)
@@ -212,8 +248,18 @@ impl core::fmt::Debug for Transport {
     }
 }
 
-fn open_with<'b>(key: &TransportKey, nonce: u64, sealed: &'b mut [u8]) -> Result<&'b mut [u8], OpenError> {
+fn open_with<'b>(
+    protection: Protection,
+    key: &TransportKey,
+    nonce: u64,
+    sealed: &'b mut [u8],
+) -> Result<&'b mut [u8], OpenError> {
     let len = sealed.len();
+    if !protection.encrypts() {
+        let (body, tag) = sealed.split_last_chunk_mut::<TAG>().ok_or(OpenError::Short)?;
+        let authentic = bool::from(record_tag(key, nonce, body).ct_eq(tag));
+        return if authentic { Ok(body) } else { Err(OpenError::Forged) };
+    }
     if len < TAG {
         return Err(OpenError::Short);
     }
@@ -221,6 +267,11 @@ fn open_with<'b>(key: &TransportKey, nonce: u64, sealed: &'b mut [u8]) -> Result
         Ok(body) => Ok(&mut sealed[..body]),
         Err(()) => Err(OpenError::Forged),
     }
+}
+
+/// The tag of a body on a keyed link. Its direction is in the key.
+fn record_tag(key: &TransportKey, counter: u64, body: &[u8]) -> [u8; TAG] {
+    kdf::tag(key, &[&counter.to_be_bytes(), body])
 }
 
 /// Why a body cannot be sealed.

@@ -10,13 +10,16 @@ use crate::{MAX_ANSWER, VERSION, code};
 pub(crate) const HANDSHAKE: usize = 48;
 /// Handshake bytes of an opening in mode 02: ticket id, use number, nonce, tag.
 pub(crate) const RESUME: usize = 41;
-/// Handshake bytes of an answer in mode 02: nonce, tag.
-pub(crate) const RESUMED: usize = 32;
+/// Handshake bytes of an opening in mode 03, and of an answer in modes 02 and 03: nonce, tag.
+pub(crate) const PROOF: usize = NONCE + TAG;
+/// Bytes of a nonce.
+pub(crate) const NONCE: usize = 16;
 /// Bytes of a tag.
 pub(crate) const TAG: usize = 16;
 
 const _: () = assert!(HANDSHAKE == Mode::Noise { key: 1 }.handshake_len());
 const _: () = assert!(RESUME == Mode::Resume { key: 1 }.handshake_len());
+const _: () = assert!(PROOF == Mode::Keyed { key: 1 }.handshake_len());
 
 /// The verdicts of §8.2.
 pub(crate) mod verdict {
@@ -31,6 +34,7 @@ pub(crate) enum Asked<'a> {
     Open,
     Handshake { key_id: u8, message: &'a [u8; HANDSHAKE] },
     Resumption { key_id: u8, message: &'a [u8; RESUME] },
+    Keyed { key_id: u8 },
 }
 
 /// A whole opening.
@@ -53,6 +57,7 @@ impl<'a> Whole<'a> {
             Mode::Open => Some(Asked::Open),
             Mode::Noise { key } => handshake.first_chunk().map(|message| Asked::Handshake { key_id: key, message }),
             Mode::Resume { key } => handshake.first_chunk().map(|message| Asked::Resumption { key_id: key, message }),
+            Mode::Keyed { key } => Some(Asked::Keyed { key_id: key }),
         };
         let prologue = &bytes[..len - handshake.len()];
         Ok(asked.map(|asked| Whole { id: opening.id, asked, bytes, prologue }))
@@ -64,7 +69,7 @@ pub(crate) const fn refusal(error: OpeningError) -> Option<u8> {
     match error {
         OpeningError::Magic => None,
         OpeningError::Version(_) => Some(code::VERSION),
-        OpeningError::Mode(3..) => Some(code::NOT_ALLOWED),
+        OpeningError::Mode(4..) => Some(code::NOT_ALLOWED),
         _ => Some(code::PROTOCOL),
     }
 }

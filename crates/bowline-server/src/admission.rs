@@ -38,7 +38,7 @@ impl Default for Dialects {
     }
 }
 
-/// Who may log in without a key. In patterns, `*` stands for any text and `?` for one character.
+/// Who may log in without a key, or without encryption. In patterns, `*` stands for any text and `?` for one character.
 ///
 /// A device with a key ([`crate::Keys`]) may always log in with it, on the native protocol; an id that
 /// has or had a key gets in by nothing else.
@@ -52,12 +52,15 @@ pub struct Admission {
     pub plain: Vec<String>,
     /// Patterns of ids that may speak the native protocol without a key, if they may log in at all.
     pub open: Vec<String>,
+    /// Patterns of ids that may use their key on a keyed link (§15.6), which proves who they are and encrypts
+    /// nothing. Others must encrypt.
+    pub unencrypted: Vec<String>,
     /// Dialects spoken at all.
     pub dialects: Dialects,
 }
 
 impl Admission {
-    /// Everyone may log in, in every dialect.
+    /// Everyone may log in, in every dialect. Who has a key must encrypt all the same.
     #[must_use]
     pub fn open() -> Self {
         Admission { allow: vec!["*".to_owned()], open: vec!["*".to_owned()], ..Admission::default() }
@@ -89,6 +92,7 @@ pub(crate) struct Gate {
     allow: Vec<IdPattern>,
     plain: Vec<IdPattern>,
     open: Vec<IdPattern>,
+    unencrypted: Vec<IdPattern>,
     pub(crate) dialects: Dialects,
 }
 
@@ -100,6 +104,7 @@ impl Gate {
             allow: patterns(&admission.allow),
             plain: patterns(&admission.plain),
             open: patterns(&admission.open),
+            unencrypted: patterns(&admission.unencrypted),
             dialects: admission.dialects,
         }
     }
@@ -122,6 +127,11 @@ impl Gate {
     /// Whether a device with this id may speak the native protocol without a key.
     pub(crate) fn opens(&self, id: &str) -> bool {
         self.knows(id) && self.open.iter().any(|pattern| pattern.matches(id))
+    }
+
+    /// Whether a device with this id may use its key without encryption.
+    pub(crate) fn unencrypted(&self, id: &str) -> bool {
+        self.unencrypted.iter().any(|pattern| pattern.matches(id))
     }
 
     /// Whether a device with this id may log in without a key.

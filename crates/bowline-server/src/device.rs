@@ -7,6 +7,7 @@ use bowline_link::{
     StatusWatch, Storage,
 };
 use bowline_proto::Side;
+use bowline_secure::Protection;
 
 /// A device: its id, its queues and its link, if there is one. Cheap to clone; outlives links.
 #[derive(Debug, Clone)]
@@ -94,6 +95,13 @@ impl Device {
     #[must_use]
     pub fn dialect(&self) -> Option<Dialect> {
         self.endpoint.dialect()
+    }
+
+    /// How its link on the native protocol is protected, or was last; `None` if not at all, on other dialects,
+    /// and before it was there.
+    #[must_use]
+    pub fn protection(&self) -> Option<Protection> {
+        self.endpoint.protection()
     }
 
     /// Links of this device so far.

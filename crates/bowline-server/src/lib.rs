@@ -46,5 +46,5 @@ pub use bowline_link::{
     DeadLetter, Delivery, Dialect, DownReason, DropReason, Ledger, Limits, LinkState, Message, MessageError, Outage,
     Outside, Policy, Receipt, RecvError, RetryError, SendError, Sending, Socket, Status, StatusWatch, Stream, Totals,
 };
-pub use bowline_secure::KeyId;
+pub use bowline_secure::{KeyId, Protection};
 pub use bowline_store::{DeadId, DeadLetterEntry, Direction};

@@ -34,6 +34,11 @@ pub(crate) enum Refusal {
     Keyed,
     #[error("it has no key, and may not speak the native protocol without one: give it a key (`bowline key new`)")]
     NotOpen,
+    #[error(
+        "it has shown its key and would not encrypt, which its id may not do: name it in security.unencrypted if \
+         everybody may read it, or let the device encrypt"
+    )]
+    Unencrypted,
     #[error("it has no key, and this listener is for devices that have one")]
     NotSecured,
     #[error("it speaks the native protocol, which is switched off here")]
@@ -68,6 +73,7 @@ impl Refusal {
             Refusal::Key => &counters.refused_key,
             Refusal::Keyed => &counters.refused_keyed,
             Refusal::NotOpen | Refusal::NotSecured => &counters.refused_not_open,
+            Refusal::Unencrypted => &counters.refused_unencrypted,
             Refusal::Handshakes => &counters.refused_handshakes,
             Refusal::Unconfirmed => &counters.refused_unconfirmed,
             Refusal::Random => &counters.refused_no_random,

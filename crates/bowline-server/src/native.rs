@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bowline_link::{Drive, Native, Seal, Speech, Stream};
 use bowline_proto::DeviceId;
+use bowline_secure::{Protection, Transport};
 
 use crate::keys::Proof;
 use crate::link;
@@ -20,10 +21,11 @@ pub(crate) async fn native_link(
     login: NativeLogin,
 ) -> Result<(), Refusal> {
     let NativeLogin { id, proof, transport, first, rest } = login;
-    let (speaks, counter) = match &transport {
+    let (speaks, counter) = match transport.as_ref().map(Transport::protection) {
         None => ("native, open", &shared.counters.native_open),
-        Some(transport) if transport.resumed() => ("native, resumed", &shared.counters.native_resumed),
-        Some(_) => ("native, sealed", &shared.counters.native_sealed),
+        Some(Protection::Resumed) => ("native, resumed", &shared.counters.native_resumed),
+        Some(Protection::Handshake) => ("native, sealed", &shared.counters.native_sealed),
+        Some(Protection::Keyed) => ("native, keyed, not encrypted", &shared.counters.native_keyed),
     };
     let attachment = link::attach(shared, &id, peer, &proof, speaks)?;
     counter.one();

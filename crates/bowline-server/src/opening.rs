@@ -24,7 +24,7 @@ pub(crate) struct NativeLogin {
     pub(crate) id: Box<str>,
     /// What lets it in.
     pub(crate) proof: Proof,
-    /// Seals and opens the link's bodies; `None` in open mode. The device has shown with `first` that it
+    /// Seals or tags the link's bodies, and opens them; `None` in open mode. The device has shown with `first` that it
     /// is there now ([`Transport::confirmed`]).
     pub(crate) transport: Option<Transport>,
     /// The body of its first record, opened. Empty in open mode, where no record was waited for.
@@ -70,7 +70,7 @@ impl Input {
     }
 }
 
-/// Reads a link's opening, which begins with `input`, answers it, and, on a sealed link, waits for the
+/// Reads a link's opening, which begins with `input`, answers it, and, unless the link is open, waits for the
 /// first record: an opening alone can be a recording, and must not get further than this (§15.4).
 ///
 /// Sets `claimed` to the id of the opening, once there is one.
@@ -97,10 +97,12 @@ pub(crate) async fn read(
         let mut answer = [0; MAX_ANSWER];
         let mut standing = None;
         let (decided, len) = match (opening.map(|opening| opening.mode), shared.gate.dialects.native) {
-            (Some(Mode::Noise { .. }), true) if !shared.handshakes.take(peer.ip(), shared.keys.now()) => {
+            (Some(Mode::Noise { .. } | Mode::Keyed { .. }), true)
+                if !shared.handshakes.take(peer.ip(), shared.keys.now()) =>
+            {
                 (Decided::Refused(Refusal::Handshakes), Gate::refuse(code::TRY_AGAIN, &mut answer))
             }
-            (_, true) => decide(shared, &mut gate, input.get(), kind, &mut standing, &mut answer)?,
+            (mode, true) => decide(shared, &mut gate, input.get(), kind, mode, &mut standing, &mut answer)?,
             (_, false) => (Decided::Refused(Refusal::NativeOff), Gate::refuse(code::NOT_ALLOWED, &mut answer)),
         };
         // The login timeout bounds how long that may take.
@@ -138,13 +140,15 @@ fn decide(
     gate: &mut Gate,
     input: &[u8],
     kind: Kind,
+    mode: Option<Mode>,
     known: &mut Option<Standing>,
     answer: &mut [u8; MAX_ANSWER],
 ) -> Result<(Decided, usize), Refusal> {
     let random = shared.outside.bytes::<32>().map_err(|_| Refusal::Random)?;
     let standing = |id: bowline_proto::DeviceId<'_>| {
         let open = kind != Kind::Secured && shared.gate.opens(id.as_str());
-        let standing = Standing { keys: shared.keys.ring(id.as_str()), open };
+        let unencrypted = shared.gate.unencrypted(id.as_str());
+        let standing = Standing { keys: shared.keys.ring(id.as_str()), open, unencrypted };
         *known = Some(standing.clone());
         standing
     };
@@ -160,6 +164,7 @@ fn decide(
             let refusal = match code {
                 code::VERSION => Refusal::Version,
                 code::KEY => Refusal::Key,
+                code::NOT_ALLOWED if matches!(mode, Some(Mode::Keyed { .. })) => Refusal::Unencrypted,
                 code::NOT_ALLOWED if keyed => Refusal::Keyed,
                 code::NOT_ALLOWED if known.is_some() => Refusal::NotOpen,
                 _ => Refusal::Opening,

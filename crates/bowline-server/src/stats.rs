@@ -42,6 +42,8 @@ stats! {
     native_sealed,
     /// Among them: native, resumed.
     native_resumed,
+    /// Among them: native, with a key and without encryption.
+    native_keyed,
     /// Among them: native, without a key.
     native_open,
     /// Links ended because keys were changed: theirs was revoked, or their id got one.
@@ -73,6 +75,8 @@ stats! {
     refused_keyed,
     /// Refused: came without a key where one is asked for.
     refused_not_open,
+    /// Refused: a right key, without encryption, under an id that has to encrypt.
+    refused_unencrypted,
     /// Refused: more handshakes from one address than allowed.
     refused_handshakes,
     /// Refused: an opening without a first record that fits it. A recording looks like this.

@@ -133,6 +133,10 @@ pub(crate) struct DeviceArgs {
     /// The line that `bowline key new` has printed, or a file with it: then everything is encrypted
     #[arg(short, long, value_name = "LINE|FILE", env = "BOWLINE_KEY", hide_env_values = true)]
     pub(crate) key: Option<String>,
+    /// Prove by the key who is who, and encrypt nothing: as a board does that cannot. The server must allow it
+    /// (security.unencrypted)
+    #[arg(long, requires = "key")]
+    pub(crate) unencrypted: bool,
     /// Folder for the outbox: what was read from standard input survives this process and goes on with the next
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<PathBuf>,
@@ -220,7 +224,8 @@ pub(crate) struct TailArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A device with a key gets in with that key only: nobody can take its id, and what
-it sends and gets is encrypted. The keys are in the data folder, in a file that
+it sends and gets is encrypted (for boards that cannot: security.unencrypted in
+the configuration). The keys are in the data folder, in a file that
 only its owner can read. The server need not run; if it does, it is told, and
 acts at once.
 

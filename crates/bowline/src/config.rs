@@ -135,8 +135,13 @@ pub(crate) struct Security {
     /// Patterns of ids that may speak N without a key, on the addresses in listen and listen_plain. They must
     /// be expected or allowed, too. [] asks every device on N for its key.
     pub(crate) open: Vec<String>,
+    /// Patterns of ids that may use their key without encryption (dialect N's keyed mode): nobody can take their
+    /// place or change what they say, and everybody on the way can read it. It is for boards that cannot encrypt,
+    /// such as those with MicroPython. [] lets a device with a key in with encryption only. A device that is set
+    /// to encrypt does so in any case.
+    pub(crate) unencrypted: Vec<String>,
     /// How many handshakes with a key an address may ask for in a second, or a network of 64 bits with IPv6,
-    /// also on this machine, once `handshake_burst` is used up. Resumptions are not counted. 0: no limit.
+    /// also on this machine, once `handshake_burst` is used up. Resumptions are not counted, logins without encryption are. 0: no limit.
     /// More are told to try again later. Raise it if many devices come from one address.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub(crate) handshakes_per_second: u32,
@@ -242,7 +247,7 @@ impl Default for Devices {
 
 impl Default for Security {
     fn default() -> Self {
-        Security { open: vec!["*".to_owned()], handshakes_per_second: 5, handshake_burst: 20 }
+        Security { open: vec!["*".to_owned()], unencrypted: Vec::new(), handshakes_per_second: 5, handshake_burst: 20 }
     }
 }
 
@@ -392,6 +397,7 @@ impl Config {
                 allow: self.devices.allow.clone(),
                 plain: self.devices.plain.clone(),
                 open: self.security.open.clone(),
+                unencrypted: self.security.unencrypted.clone(),
                 dialects: Dialects {
                     headers: self.speaks(DialectName::H),
                     upstream: self.speaks(DialectName::U),

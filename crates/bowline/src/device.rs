@@ -34,6 +34,10 @@ pub(crate) async fn run(mut args: DeviceArgs) -> anyhow::Result<ExitCode> {
     if let Some(key) = &args.key {
         builder = builder.key(&read_key(key)?)?;
     }
+    if args.unencrypted {
+        eprintln!("not encrypted: everybody on the way can read all messages, and nobody can change them");
+        builder = builder.unencrypted();
+    }
     if let Some(data) = &args.data {
         let limits = bowline_store::Limits::default();
         builder = builder.store(bowline_store::Store::open(data, bowline_store::Durability::Fsync, limits)?);

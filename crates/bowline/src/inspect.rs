@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::cli::{ForgetDeviceArgs, Question, ShowDeviceArgs};
 use crate::confirm::confirm;
-use crate::control::{Client, Device, DeviceDetail, Forgotten, KeyState, escape};
+use crate::control::{Client, Device, DeviceDetail, Forgotten, KeyState, LinkProtection, escape};
 use crate::talk::shown;
 use crate::units::{count, moment, span};
 
@@ -28,7 +28,7 @@ pub(crate) async fn devices(question: Question) -> anyhow::Result<ExitCode> {
         println!(
             "{:width$}  {:7}  {:11}  {:>8}  {:>8}  {:>6}  {:>5}  {:>4}",
             shown(&device.id),
-            device.dialect.as_deref().unwrap_or("-"),
+            spoken(&device),
             link(&device),
             device.total("received") + device.total("received_best_effort"),
             device.total("acked"),
@@ -38,6 +38,15 @@ pub(crate) async fn devices(question: Question) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The dialect, and what the table must not keep to itself: that everybody can read a device that has a key.
+fn spoken(device: &Device) -> Cow<'_, str> {
+    let dialect = device.dialect.as_deref().unwrap_or("-");
+    match device.protection {
+        Some(LinkProtection::Keyed) => format!("{dialect} keyed").into(),
+        _ => dialect.into(),
+    }
 }
 
 /// Whether it is there, briefly.
@@ -93,10 +102,18 @@ fn page(detail: &DeviceDetail) -> String {
 fn link_in_full(device: &Device) -> String {
     let dialect = device.dialect.as_deref().unwrap_or("-");
     match (&device.peer, device.away_ms) {
-        (Some(peer), _) => format!("up, dialect {dialect}, from {peer}"),
+        (Some(peer), _) => format!("up, dialect {dialect}{}, from {peer}", protection(device)),
         (None, Some(away)) => format!("away for {}, last on dialect {dialect}: {}", span(away), device.link),
         (None, None) if device.dialect.is_some() => format!("{}, last on dialect {dialect}", device.link),
         (None, None) => device.link.clone(),
+    }
+}
+
+fn protection(device: &Device) -> &'static str {
+    match device.protection {
+        Some(LinkProtection::Encrypted) => ", encrypted",
+        Some(LinkProtection::Keyed) => ", keyed, not encrypted",
+        Some(LinkProtection::None) | None => "",
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         config.check_keys(&keys)?;
         let addresses: Vec<_> = config.addresses().collect();
         println!("The configuration is right: {}\n{}", describe(&config, &addresses), openness(&config, &keys));
+        if let Some(line) = unencrypted(&config) {
+            println!("{line}");
+        }
         return Ok(ExitCode::SUCCESS);
     }
     tokio::runtime::Runtime::new()?.block_on(serve(config))
@@ -157,6 +160,9 @@ fn greet(config: &Config, keys: &Keys, server: &Server) {
     } else {
         tracing::info!("{openness}");
     }
+    if let Some(line) = unencrypted(config) {
+        tracing::warn!("{line}");
+    }
     if std::io::stderr().is_terminal() {
         let address = addresses.iter().find(|address| address.ip().is_loopback()).or(addresses.first());
         let server = match address {
@@ -177,8 +183,8 @@ fn greet(config: &Config, keys: &Keys, server: &Server) {
 fn openness(config: &Config, keys: &Keys) -> String {
     let keyed = match keys.len() {
         0 => "no id has a key".to_owned(),
-        1 => "1 id has or had a key, and gets in with that only".to_owned(),
-        count => format!("{count} ids have or had a key, and get in with that only"),
+        1 => format!("1 id has or had a key, and gets in with that only{}", encrypted(config)),
+        count => format!("{count} ids have or had a key, and get in with that only{}", encrypted(config)),
     };
     let mut open = Vec::new();
     for (letter, dialect) in [("H", DialectName::H), ("U", DialectName::U), ("P", DialectName::P)] {
@@ -199,6 +205,23 @@ fn openness(config: &Config, keys: &Keys) -> String {
         "open: {who} may connect under any id without a key ({}), and nobody proves who it is; {keyed}",
         open.join(", ")
     )
+}
+
+/// How those with keys get in, unless there is more to say of it.
+fn encrypted(config: &Config) -> &'static str {
+    if config.security.unencrypted.is_empty() { ", encrypted" } else { "" }
+}
+
+/// Who may do without encryption, if anybody may.
+fn unencrypted(config: &Config) -> Option<String> {
+    let whom = &config.security.unencrypted;
+    (config.speaks(DialectName::N) && !whom.is_empty()).then(|| {
+        format!(
+            "not encrypted: {} may use their key without encryption (security.unencrypted): everybody on the way can \
+             read what they send and get, and nobody can change it",
+            whom.join(", ")
+        )
+    })
 }
 
 /// What the server is, in a line.

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bowline_client::{Backoff, Dialect, DownReason, Message, Policy, Receipt, SendError};
 use bowline_proto::native::CloseReason;
+use bowline_server::Protection;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::soon;
 use crate::world::{ID, World, eventually, is_pending, numbers, takes, takes_here, today};
@@ -286,4 +288,81 @@ async fn a_new_key_shown_while_the_old_one_has_the_link_ends_only_the_old_link()
     eventually(|| world.server().stats().refused_key > 0).await;
     assert!(newcomer.status().is_up() && newcomer.connects() == 1);
     soon(newcomer.send("from the new one")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_encrypt_loses_and_repeats_as_little() {
+    let mut world = World::waits().await;
+    world.encrypts = false;
+    world.server_starts().await;
+    world.client_starts().await;
+    world.connected().await;
+    assert_eq!(world.device().protection(), Some(Protection::Keyed));
+    let device = world.device();
+    let total = 200;
+    let up = async {
+        for number in numbers(0..total) {
+            world.client().send(number.as_str()).await.unwrap();
+        }
+    };
+    let down = async {
+        for number in numbers(0..total) {
+            device.send(number.as_str()).await.unwrap();
+        }
+    };
+    let cuts = async {
+        for at in 1..10 {
+            eventually(|| world.device().ledger().totals.acked >= at * 10).await;
+            world.net.cuts();
+        }
+    };
+    let count = total as usize;
+    let all = async { tokio::join!(up, down, takes(&device, count), takes_here(world.client(), count), cuts) };
+    let ((), (), heard, answered, ()) = tokio::time::timeout(Duration::from_secs(60), all).await.expect("in time");
+    assert_eq!((heard, answered), (numbers(0..total), numbers(0..total)));
+    let stats = world.server().stats();
+    assert!(stats.native_keyed >= 2 && stats.native_sealed + stats.native_resumed == 0, "{stats:?}");
+
+    // The same device may begin to encrypt: what is seen of it follows.
+    world.client_stops().await;
+    world.encrypts = true;
+    world.client_starts().await;
+    soon(world.client().send("secret")).await.unwrap();
+    assert_eq!(takes(&world.device(), 1).await, ["secret"]);
+    assert_eq!(world.device().protection(), Some(Protection::Handshake));
+}
+
+/// Whatever it is told by somebody between the ends, a device asks again as it was set to.
+#[tokio::test]
+async fn no_answer_makes_a_device_encrypt_less() {
+    let mut world = World::waits().await;
+    for (encrypts, mode) in [(true, 1), (false, 3)] {
+        world.encrypts = encrypts;
+        let impostor = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        world.net.target(Some(impostor.local_addr().unwrap()));
+        let backoff = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(2) };
+        let client = world.builder().backoff(backoff).start().unwrap();
+        let answers: [&[u8]; 7] = [
+            &[0, b'B', b'W', b'L', 1, 0x88, 0],
+            &[0, b'B', b'W', b'L', 1, 0x89, 0],
+            &[0, b'B', b'W', b'L', 0, 0x87, 0],
+            &[0, b'B', b'W', b'L', 1, 0x8a, 0],
+            // "Go on": open, with a full handshake, keyed.
+            &[0, b'B', b'W', b'L', 1, 0, 0],
+            &[0, b'B', b'W', b'L', 1, 1, 0],
+            &[&[0, b'B', b'W', b'L', 1, 0, 32][..], &[7; 32]].concat(),
+        ];
+        for answer in answers.iter().chain(&answers) {
+            let (mut stream, _) = soon(impostor.accept()).await.unwrap();
+            let mut opening = [0; 160];
+            let len = soon(stream.read(&mut opening)).await.unwrap();
+            assert_eq!((opening[5], opening[6]), (mode, 1), "{:02x?}", &opening[..len]);
+            stream.write_all(answer).await.unwrap();
+            // Nothing goes out behind such an answer.
+            let mut more = Vec::new();
+            let _ = soon(stream.read_to_end(&mut more)).await;
+            assert_eq!(more, b"", "after {answer:02x?}");
+        }
+        assert_eq!(client.connects(), 0);
+    }
 }

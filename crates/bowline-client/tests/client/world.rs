@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bowline_client::{Builder, Client, Dialect};
-use bowline_server::{Date, Device, Keys, Server};
+use bowline_server::{Admission, Date, Device, Keys, Server};
 use bowline_store::{Durability, OpenError, Store};
 use bowline_store_vfs::Folder;
 use futures_util::FutureExt;
@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) dialect: Dialect,
     pub(crate) server: Option<Server>,
     pub(crate) client: Option<Client>,
+    /// Whether the device encrypts.
+    pub(crate) encrypts: bool,
     /// What both may hold.
     pub(crate) limits: bowline_server::Limits,
 }
@@ -58,6 +60,7 @@ impl World {
             dialect: Dialect::Native,
             server: None,
             client: None,
+            encrypts: true,
             limits: bowline_server::Limits::default(),
         }
     }
@@ -68,6 +71,7 @@ impl World {
         let server = Server::builder()
             .listen("127.0.0.1:0".parse().unwrap())
             .keys(self.keys.clone())
+            .admission(Admission { unencrypted: vec![ID.to_owned()], ..Admission::open() })
             .timeout(Duration::from_secs(10))
             .settle(Duration::ZERO)
             .pace(1, Duration::ZERO)
@@ -86,7 +90,11 @@ impl World {
         let builder = crate::harness::client(&self.net.address, self.dialect)
             .timeout(Duration::from_secs(10))
             .limits(self.limits);
-        if self.dialect == Dialect::Native { builder.key(&self.line).unwrap() } else { builder }
+        match (self.dialect, self.encrypts) {
+            (Dialect::Native, true) => builder.key(&self.line).unwrap(),
+            (Dialect::Native, false) => builder.key(&self.line).unwrap().unencrypted(),
+            _ => builder,
+        }
     }
 
     pub(crate) async fn client_starts(&mut self) {

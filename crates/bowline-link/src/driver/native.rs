@@ -4,7 +4,7 @@ use bowline_proto::native::wire::{Best, Data, Frame, record};
 use bowline_proto::native::{CloseReason, Config, Item, Link, Output, Received, Transport as Carrier};
 use bowline_proto::time::Instant;
 use bowline_proto::{Side, native};
-use bowline_secure::{TICKET_BODY, Ticket, Transport};
+use bowline_secure::{Protection, TICKET_BODY, Ticket, Transport};
 use bowline_store::Direction;
 
 use super::pause::{Pause, Rate};
@@ -25,7 +25,7 @@ const OVERHEAD: usize = native::wire::DATA_OVERHEAD as usize;
 pub struct Native {
     /// Times and limits.
     pub config: Config,
-    /// What seals and opens its bodies; `None` in open mode.
+    /// What seals or tags its bodies, and opens them; `None` in open mode.
     pub seal: Option<Seal>,
 }
 
@@ -37,7 +37,7 @@ pub struct Seal {
     pub first: Vec<u8>,
     /// Server: a TICKET body to give the device when the link has started.
     pub ticket: Option<[u8; TICKET_BODY]>,
-    /// Device: keeps a ticket.
+    /// Device: keeps a ticket. `None` on a keyed link, where one ends the link (§15.6).
     pub keep: Option<Keep>,
 }
 
@@ -94,6 +94,10 @@ impl Speaker {
 impl Speak for Speaker {
     fn dialect(&self) -> Dialect {
         Dialect::Native
+    }
+
+    fn protection(&self) -> Option<Protection> {
+        self.seal.as_ref().map(|seal| seal.transport.protection())
     }
 
     fn is_up(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bowline_proto::{Side, legacy, native};
+use bowline_secure::Protection;
 use tokio::sync::Notify;
 
 use super::status::Outages;
@@ -18,6 +19,8 @@ use crate::{Clock, Dialect, Limits, Message, Policy, SendError};
 pub(crate) struct State {
     /// What the peer speaks, or last spoke.
     pub(crate) dialect: Option<Dialect>,
+    /// How the link is protected, or the last one was.
+    pub(crate) protection: Option<Protection>,
     /// The session on H, U and P.
     pub(crate) lines: legacy::Session,
     /// The session on N.
@@ -77,6 +80,7 @@ impl State {
     pub(super) fn new(side: Side, limits: &Limits, durable: bool) -> Self {
         State {
             dialect: None,
+            protection: None,
             lines: if durable { legacy::Session::durable(side) } else { legacy::Session::new(side) },
             native: native::Session::new(side),
             bases: Bases::default(),

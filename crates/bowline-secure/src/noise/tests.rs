@@ -3,6 +3,7 @@ use std::vec::Vec;
 use bowline_proto::Side;
 
 use super::*;
+use crate::transport::Protection;
 use crate::{Carrier, Transport};
 
 fn hex(text: &str) -> Vec<u8> {
@@ -82,7 +83,7 @@ fn the_pattern_is_nnpsk0() {
         ("4a65616e2d426170746973746520536179", "e2fa0bed0603b62d3ccac2ecabbf3fe33f3e86514909b323361626266cb2471cc8"),
     ];
     let [device, server] = [(Side::Device, &states[0]), (Side::Server, &states[1])]
-        .map(|(side, state)| Transport::new(side, keys(state), Carrier::Lossless, false));
+        .map(|(side, state)| Transport::new(side, keys(state), Carrier::Lossless, Protection::Handshake));
     let mut ends = [device, server];
     for (turn, (payload, sealed)) in sealed.into_iter().enumerate() {
         let payload = hex(payload);

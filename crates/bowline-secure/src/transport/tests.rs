@@ -7,7 +7,7 @@ use super::*;
 
 fn pair(carrier: Carrier) -> (Transport, Transport) {
     let keys = || (TransportKey::from_slice(&[1; 32]), TransportKey::from_slice(&[2; 32]));
-    let end = |side| Transport::new(side, keys(), carrier, false);
+    let end = |side| Transport::new(side, keys(), carrier, Protection::Handshake);
     (end(Side::Device), end(Side::Server))
 }
 

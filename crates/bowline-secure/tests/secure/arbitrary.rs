@@ -11,10 +11,11 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let head = prop_oneof![
         Just(vec![]),
         Just(vec![0, b'B', b'W', b'L', 1]),
-        (0..4u8, 0..3u8, 0..100u8).prop_map(|(mode, key, len)| vec![0, b'B', b'W', b'L', 1, mode, key, len]),
+        (0..5u8, 0..3u8, 0..100u8).prop_map(|(mode, key, len)| vec![0, b'B', b'W', b'L', 1, mode, key, len]),
         (0..4u8, 0..50u8).prop_map(|(verdict, len)| vec![0, b'B', b'W', b'L', 1, verdict, len]),
         Just(vec![0, b'B', b'W', b'L', 1, 1, 1, 1, b'd']),
         Just(vec![0, b'B', b'W', b'L', 1, 2, 1, 1, b'd']),
+        Just(vec![0, b'B', b'W', b'L', 1, 3, 1, 1, b'd']),
     ];
     (head, prop_oneof![vec(any::<u8>(), 0..200), vec(Just(b'a'), 0..200)])
         .prop_map(|(head, tail)| [head, tail].concat())
@@ -51,7 +52,7 @@ proptest! {
                 Ok(None) => matches!(decided, Decided::More),
                 Ok(Some((opening, _))) => match opening.mode.handshake_len() {
                     0 => matches!(decided, Decided::Refused(8)),
-                    48 => matches!(decided, Decided::Refused(9)),
+                    48 | 32 => matches!(decided, Decided::Refused(9)),
                     _ => matches!(decided, Decided::Again),
                 },
                 Err(OpeningError::Magic) => matches!(decided, Decided::Foreign),
@@ -70,8 +71,10 @@ proptest! {
         device.connect_for_ticket(&mut server, Grant::default());
         let (mut handshake, _) = device.open();
         let (mut resumption, _) = device.open_resumption(server.now).unwrap();
+        let (mut keyed, _) = device.open_keyed();
         for input in inputs {
             prop_assert!(!matches!(handshake.finish(&input), Ok(Some(_))));
+            prop_assert!(!matches!(keyed.finish(&input), Ok(Some(_))));
             let got = resumption.finish(&input);
             prop_assert!(!matches!(got, Ok(Some((Resumed::Transport(_), _)))));
         }
@@ -80,22 +83,26 @@ proptest! {
     #[test]
     fn as_records(records in vec(bytes(), 1..40), carrier in carrier()) {
         let mut server = Server::new(carrier);
-        let mut link = server.device("d", 1, 1).connect(&mut server);
-        for mut record in records {
-            let before = record.clone();
-            prop_assert!(link.server.open(&mut record).is_err());
-            prop_assert_eq!(before, record);
+        let mut device = server.device("d", 1, 1);
+        for mut link in [device.connect(&mut server), device.connect_keyed(&mut server)] {
+            for record in &records {
+                let mut changed = record.clone();
+                prop_assert!(link.server.open(&mut changed).is_err());
+                prop_assert_eq!(&changed, record);
+            }
+            link.assert_works();
         }
-        link.assert_works();
     }
 
     #[test]
     fn sealing_keeps_to_its_buffer(
         sizes in vec((0..100usize, prop_oneof![0..120usize, Just(usize::MAX)]), 30),
         carrier in carrier(),
+        keyed in any::<bool>(),
     ) {
         let mut server = Server::new(carrier);
-        let mut link = server.device("d", 1, 1).connect(&mut server);
+        let mut device = server.device("d", 1, 1);
+        let mut link = if keyed { device.connect_keyed(&mut server) } else { device.connect(&mut server) };
         for (size, len) in sizes {
             let mut buffer = vec![0xaa; size];
             let needed = len.saturating_add(carrier.overhead());

@@ -3,27 +3,34 @@
 //! Each test counts its attempts; together they are above 10,000, every one refused, and afterwards the
 //! true device's link goes on as if nothing had been.
 
-use bowline_secure::{AnswerError, Carrier, Grant, Resumed, Transport};
+use bowline_secure::{AnswerError, Carrier, Grant, Protection, Resumed, Transport};
 
-use crate::support::{Decided, Device, Link, Random, Server, key, key_id, seal, unseal};
+use crate::support::{Decided, Device, Link, Random, Server, id, key, key_id, seal, unseal};
 
 const CARRIERS: [Carrier; 2] = [Carrier::Lossless, Carrier::Lossy];
+const PROTECTIONS: [Protection; 3] = [Protection::Handshake, Protection::Resumed, Protection::Keyed];
 
 /// The true device's link, and a second one of the same device.
-fn world(carrier: Carrier, resumed: bool) -> (Server, Device, Link, Link) {
+fn world(carrier: Carrier, protection: Protection) -> (Server, Device, Link, Link) {
     let mut server = Server::new(carrier);
     let mut device = server.device("kitchen", 1, 10);
-    let (first, second) = if resumed {
+    if protection == Protection::Resumed {
         device.connect_for_ticket(&mut server, Grant::default());
-        (device.resume(&mut server), device.resume(&mut server))
-    } else {
-        (device.connect(&mut server), device.connect(&mut server))
+    }
+    let mut link = || match protection {
+        Protection::Handshake => device.connect(&mut server),
+        Protection::Resumed => device.resume(&mut server),
+        Protection::Keyed => device.connect_keyed(&mut server),
     };
+    let (first, second) = (link(), link());
+    for transport in [&first.device, &first.server, &second.device, &second.server] {
+        assert_eq!(transport.protection(), protection);
+    }
     (server, device, first, second)
 }
 
 fn worlds() -> impl Iterator<Item = (Server, Device, Link, Link)> {
-    CARRIERS.into_iter().flat_map(|carrier| [false, true].map(|resumed| world(carrier, resumed)))
+    CARRIERS.into_iter().flat_map(|carrier| PROTECTIONS.map(|protection| world(carrier, protection)))
 }
 
 fn each_bit(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
@@ -57,7 +64,8 @@ fn no_changed_bit_of_an_opening_gets_in() {
 
         let full = device.open().1;
         let resumption = device.open_resumption(server.now).unwrap().1;
-        for opening in [&full, &resumption] {
+        let keyed = device.open_keyed().1;
+        for opening in [&full, &resumption, &keyed] {
             for changed in each_bit(opening) {
                 assert!(!let_in(&mut server, &changed), "{opening:02x?} as {changed:02x?}");
                 attempts += 1;
@@ -65,7 +73,7 @@ fn no_changed_bit_of_an_opening_gets_in() {
         }
         // Version, mode and key id take every other value.
         for (at, value) in (4..7).flat_map(|at| (0..=255).map(move |value| (at, value))) {
-            for opening in [&full, &resumption] {
+            for opening in [&full, &resumption, &keyed] {
                 let mut changed = opening.clone();
                 changed[at] = value;
                 if changed != *opening {
@@ -77,10 +85,11 @@ fn no_changed_bit_of_an_opening_gets_in() {
         link.assert_works();
         // None of it has used up the ticket: the untouched opening still resumes.
         assert!(let_in(&mut server, &resumption));
+        assert!(let_in(&mut server, &keyed));
         device.resume(&mut server).assert_works();
         neighbour.resume(&mut server).assert_works();
     }
-    assert!(attempts >= 4_000, "{attempts}");
+    assert!(attempts >= 6_000, "{attempts}");
 }
 
 #[test]
@@ -94,8 +103,17 @@ fn no_changed_bit_of_an_answer_is_taken() {
             assert!(!matches!(handshake.finish(&changed), Ok(Some(_))), "{changed:02x?}");
         }
         // A lossy link carries on with the true answer.
-        let (device, _) = handshake.finish(&answer).unwrap().unwrap();
-        Link { device, server: transport, opening, answer }.assert_works();
+        let (end, _) = handshake.finish(&answer).unwrap().unwrap();
+        Link { device: end, server: transport, opening, answer }.assert_works();
+
+        let (mut keyed, opening) = device.open_keyed();
+        let (transport, answer) = server.secured(&opening);
+        for changed in each_bit(&answer) {
+            assert!(!matches!(keyed.finish(&changed), Ok(Some(_))), "{changed:02x?}");
+        }
+        let (end, _) = keyed.finish(&answer).unwrap().unwrap();
+        Link { device: end, server: transport, opening, answer }.assert_works();
+        assert_eq!(keyed.finish(&[0, b'B', b'W', b'L', 1, 0, 0]).unwrap_err(), AnswerError::Finished);
     }
 }
 
@@ -123,7 +141,7 @@ fn no_changed_record_opens() {
         }
         link.assert_works();
     }
-    assert!(attempts >= 20_000, "{attempts}");
+    assert!(attempts >= 30_000, "{attempts}");
 }
 
 fn ends(link: &mut Link, to_server: bool) -> (&mut Transport, &mut Transport) {
@@ -136,10 +154,13 @@ fn ends(link: &mut Link, to_server: bool) -> (&mut Transport, &mut Transport) {
 fn no_record_opens_in_another_place() {
     let mut attempts = 0;
     for (mut server, _, mut link, mut second) in worlds() {
-        let mut others = [server.device("hall", 1, 11).connect(&mut server), {
-            // The same key for two devices is an error of the operator's, and still no way in.
-            server.device("cellar", 1, 10).connect(&mut server)
-        }];
+        // The same key for two devices is an error of the operator's, and still no way in.
+        let mut cellar = server.device("cellar", 1, 10);
+        let mut others = [
+            server.device("hall", 1, 11).connect(&mut server),
+            cellar.connect(&mut server),
+            cellar.connect_keyed(&mut server),
+        ];
         let sealed: [Vec<Vec<u8>>; 2] = [true, false].map(|to_server| {
             let recorded = (0..100u8).map(|n| seal(ends(&mut link, to_server).0, &[n; 20])).collect::<Vec<_>>();
             for (n, record) in recorded.iter().enumerate() {
@@ -154,14 +175,14 @@ fn no_record_opens_in_another_place() {
                 for other in &mut others {
                     assert_eq!(unseal(ends(other, to_server).1, record), None);
                 }
-                attempts += 4;
+                attempts += 5;
             }
         }
         for link in [&mut link, &mut second].into_iter().chain(&mut others) {
             link.assert_works();
         }
     }
-    assert!(attempts >= 6_000, "{attempts}");
+    assert!(attempts >= 10_000, "{attempts}");
 }
 
 /// The first records each way, thrown back at who sealed them, where the nonce would fit.
@@ -182,34 +203,39 @@ fn no_record_opens_where_it_came_from() {
 /// On a lossless link a record left out, or two in the other order, open as nothing.
 #[test]
 fn order_is_part_of_a_lossless_record() {
-    let (_, _, mut link, _) = world(Carrier::Lossless, false);
-    let records: Vec<_> = (0..20u8).map(|n| seal(&mut link.device, &[n])).collect();
-    for n in 0..20 {
-        for (other, record) in records.iter().enumerate().filter(|(other, _)| *other != n) {
-            assert_eq!(unseal(&mut link.server, record), None, "{other} in place of {n}");
+    for protection in PROTECTIONS {
+        let (_, _, mut link, _) = world(Carrier::Lossless, protection);
+        // The same bytes each time: their place alone tells them apart.
+        let records: Vec<_> = (0..20).map(|_| seal(&mut link.device, b"ping")).collect();
+        for n in 0..20 {
+            for (other, record) in records.iter().enumerate().filter(|(other, _)| *other != n) {
+                assert_eq!(unseal(&mut link.server, record), None, "{other} in place of {n}");
+            }
+            assert_eq!(unseal(&mut link.server, &records[n]), Some(b"ping".to_vec()));
         }
-        assert_eq!(unseal(&mut link.server, &records[n]), Some(vec![n as u8]));
     }
 }
 
 /// §13.3: on a lossy one they may go missing and change places within 32, each once.
 #[test]
 fn a_lossy_record_opens_once_within_the_window() {
-    let (_, _, mut link, _) = world(Carrier::Lossy, false);
-    let records: Vec<_> = (0..100u8).map(|n| seal(&mut link.device, &[n])).collect();
-    assert_eq!(unseal(&mut link.server, &records[50]), Some(vec![50]));
-    for (n, record) in records.iter().enumerate().take(19) {
-        assert_eq!(unseal(&mut link.server, record), None, "{n} is out of the window");
+    for protection in PROTECTIONS {
+        let (_, _, mut link, _) = world(Carrier::Lossy, protection);
+        let records: Vec<_> = (0..100u8).map(|n| seal(&mut link.device, &[n])).collect();
+        assert_eq!(unseal(&mut link.server, &records[50]), Some(vec![50]));
+        for (n, record) in records.iter().enumerate().take(19) {
+            assert_eq!(unseal(&mut link.server, record), None, "{n} is out of the window");
+        }
+        for n in (19..50).rev() {
+            assert_eq!(unseal(&mut link.server, &records[n]), Some(vec![n as u8]), "{n} is in the window");
+        }
+        for (n, record) in records.iter().enumerate().take(51) {
+            assert_eq!(unseal(&mut link.server, record), None, "{n} again");
+        }
+        assert_eq!(unseal(&mut link.server, &records[99]), Some(vec![99]));
+        assert_eq!(unseal(&mut link.server, &records[67]), None);
+        assert_eq!(unseal(&mut link.server, &records[68]), Some(vec![68]));
     }
-    for n in (19..50).rev() {
-        assert_eq!(unseal(&mut link.server, &records[n]), Some(vec![n as u8]), "{n} is in the window");
-    }
-    for (n, record) in records.iter().enumerate().take(51) {
-        assert_eq!(unseal(&mut link.server, record), None, "{n} again");
-    }
-    assert_eq!(unseal(&mut link.server, &records[99]), Some(vec![99]));
-    assert_eq!(unseal(&mut link.server, &records[67]), None);
-    assert_eq!(unseal(&mut link.server, &records[68]), Some(vec![68]));
 }
 
 /// A recorded opening gets an answer at most; nothing recorded or invented opens behind it, no ticket comes of it,
@@ -238,10 +264,10 @@ fn recorded_openings_lead_nowhere() {
             }
         }
         link.assert_works();
-        if link.server.resumed() {
-            device.resume(&mut server).assert_works();
-        } else {
-            device.connect(&mut server).assert_works();
+        match link.server.protection() {
+            Protection::Handshake => device.connect(&mut server).assert_works(),
+            Protection::Resumed => device.resume(&mut server).assert_works(),
+            Protection::Keyed => device.connect_keyed(&mut server).assert_works(),
         }
     }
     assert!(attempts > 0);
@@ -267,6 +293,22 @@ fn only_the_answer_to_this_opening_is_taken() {
         assert!(matches!(impostor.decide(&opening).0, Decided::Refused(9)));
         let (_, answer) = server.secured(&opening);
         assert!(handshake.finish(&answer).unwrap().is_some());
+
+        let (mut keyed, opening) = device.open_keyed();
+        let other_mode = device.connect(&mut server).answer;
+        assert!(keyed.finish(&other_mode).is_err());
+        let accomplice = Device::new("kitchen", 1, 66, carrier).open_keyed().1;
+        for foreign in [
+            // A recording of an earlier link: its server had another nonce of the device to answer.
+            device.connect_keyed(&mut server).answer,
+            hall.connect_keyed(&mut server).answer,
+            impostor.secured(&accomplice).1,
+        ] {
+            assert_eq!(keyed.finish(&foreign).unwrap_err(), AnswerError::NotAuthentic);
+        }
+        assert!(matches!(impostor.decide(&opening).0, Decided::Refused(9)));
+        let (_, answer) = server.secured(&opening);
+        assert!(keyed.finish(&answer).unwrap().is_some());
     }
 }
 
@@ -284,14 +326,16 @@ fn only_the_right_key_for_the_right_id() {
             for seed in 8..=16u64 {
                 let truth = names.iter().take(4).position(|known| *known == name);
                 let right = truth.is_some_and(|n| number == 1 + n as u8 && seed == 10 + n as u64);
-                let opening = Device::new(name, number, seed, Carrier::Lossless).open().1;
-                assert_eq!(let_in(&mut server, &opening), right, "{name} {number} {seed}");
-                attempts += 1;
-                entered += usize::from(right);
+                let mut device = Device::new(name, number, seed, Carrier::Lossless);
+                for opening in [device.open().1, device.open_keyed().1] {
+                    assert_eq!(let_in(&mut server, &opening), right, "{name} {number} {seed}");
+                    attempts += 1;
+                    entered += usize::from(right);
+                }
             }
         }
     }
-    assert_eq!((attempts, entered), (360, 4));
+    assert_eq!((attempts, entered), (720, 8));
 }
 
 /// Someone between the ends changes the opening on its way and the device's answers fit: whatever is
@@ -320,6 +364,98 @@ fn what_is_lowered_on_the_way_is_refused() {
     assert!(matches!(resumption.finish(&forged), Ok(Some((Resumed::FullHandshake, 7)))));
 }
 
+/// A man in the middle makes neither end leave encryption for a keyed link, nor a keyed link for an open one.
+#[test]
+fn nobody_between_the_ends_changes_the_mode() {
+    let mut server = Server::new(Carrier::Lossless);
+    let mut device = server.device("kitchen", 1, 10);
+    device.connect_for_ticket(&mut server, Grant::default());
+    // The server would take any mode of this device with its proof.
+    assert!(server.registry["kitchen"].unencrypted);
+    let openings =
+        [(1, device.open().1), (2, device.open_resumption(server.now).unwrap().1), (3, device.open_keyed().1)];
+    for (mode, opening) in &openings {
+        for other in (0..=255).filter(|other| other != mode) {
+            // Cut or filled to the length that this mode has, and as it is.
+            for len in [48, 41, 32, 0] {
+                let mut changed = opening[..15].to_vec();
+                changed[5] = other;
+                changed.extend(opening[15..].iter().chain([0; 48].iter()).take(len));
+                assert!(!let_in(&mut server, &changed), "mode {mode} as {other}");
+                if other == 0 {
+                    changed[6] = 0;
+                    assert!(!let_in(&mut server, &changed), "mode {mode} as {other}");
+                }
+            }
+        }
+    }
+    // What a device that waits for one mode is answered in another is no answer.
+    let (mut handshake, _) = device.open();
+    let (mut resumption, _) = device.open_resumption(server.now).unwrap();
+    let (mut keyed, opening) = device.open_keyed();
+    let (_, answer) = server.secured(&opening);
+    assert_eq!(handshake.finish(&answer).unwrap_err(), AnswerError::Malformed);
+    assert_eq!(resumption.finish(&answer).unwrap_err(), AnswerError::NotAuthentic);
+    for verdict in 0..=0x7f {
+        let forged = [0, b'B', b'W', b'L', 1, verdict, 0];
+        assert_eq!(keyed.finish(&forged).unwrap_err(), AnswerError::Malformed, "verdict {verdict}");
+    }
+    assert!(keyed.finish(&answer).unwrap().is_some());
+}
+
+/// Where the configuration does not name an id, a right key is told so, and everybody else learns nothing.
+#[test]
+fn a_keyed_link_is_for_ids_that_may() {
+    let mut server = Server::new(Carrier::Lossless);
+    let mut device = server.device("kitchen", 1, 10);
+    server.registry.get_mut("kitchen").unwrap().unencrypted = false;
+    assert!(matches!(server.decide(&device.open_keyed().1).0, Decided::Refused(8)));
+    device.connect(&mut server).assert_works();
+    let other_key = Device::new("kitchen", 1, 66, Carrier::Lossless).open_keyed().1;
+    let other_id = Device::new("nobody", 1, 66, Carrier::Lossless).open_keyed().1;
+    let answers = [other_key, other_id].map(|opening| server.decide(&opening).1);
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0], [0, b'B', b'W', b'L', 1, 0x89, 0]);
+    server.registry.get_mut("kitchen").unwrap().unencrypted = true;
+    device.connect_keyed(&mut server).assert_works();
+}
+
+/// A keyed link that has shown its key gets no ticket: everybody could read the secret.
+#[test]
+fn nothing_secret_goes_over_a_keyed_link() {
+    let mut server = Server::new(Carrier::Lossless);
+    let mut device = server.device("kitchen", 1, 10);
+    let mut link = device.connect_keyed(&mut server);
+    link.up(b"\x01hello").unwrap();
+    assert!(link.server.confirmed() && !link.server.protection().encrypts());
+    let random = server.random.bytes();
+    let made = server.tickets.issue(id("kitchen"), key_id(1), &link.server, Grant::default(), &random, server.now);
+    assert_eq!((made, server.tickets.len()), (None, 0));
+}
+
+/// Both nonces are in the keys of the records: with either one new, no record of an earlier link fits.
+#[test]
+fn either_nonce_makes_new_keys() {
+    let mut server = Server::new(Carrier::Lossless);
+    let mut device = server.device("kitchen", 1, 10);
+    let mut link = device.connect_keyed(&mut server);
+    let (up, down) = (seal(&mut link.device, b"same"), seal(&mut link.server, b"same"));
+    // The same opening again: the server's nonce alone is new.
+    let (mut again, answer) = server.secured(&link.opening);
+    assert_ne!(answer[7..23], link.answer[7..23]);
+    assert_eq!(unseal(&mut again, &up), None);
+    assert_ne!(seal(&mut again, b"same"), down);
+    // A server whose random source repeats itself: the device's nonce alone is new.
+    server.random = Random(7);
+    let mut first = device.connect_keyed(&mut server);
+    server.random = Random(7);
+    let mut second = device.connect_keyed(&mut server);
+    assert_eq!(first.answer[7..23], second.answer[7..23]);
+    let recorded = seal(&mut first.server, b"same");
+    assert_eq!(unseal(&mut second.device, &recorded), None);
+    second.assert_works();
+}
+
 /// Invented bytes of every length against every place where bytes go in.
 #[test]
 fn nothing_invented_gets_in() {
@@ -332,6 +468,8 @@ fn nothing_invented_gets_in() {
             forged.extend(random.bytes::<48>());
             assert!(!let_in(&mut server, &forged));
             forged[5] = 2;
+            assert!(!let_in(&mut server, &forged));
+            forged[5] = 3;
             assert!(!let_in(&mut server, &forged));
             let answer = [&[0, b'B', b'W', b'L', 1, 0, 48][..], &random.bytes::<48>()].concat();
             assert_eq!(handshake.finish(&answer).unwrap_err(), AnswerError::NotAuthentic);

@@ -40,7 +40,7 @@ fn a_device_with_its_key_gets_in_on_both_carriers() {
 fn an_opening_is_decided_on_when_it_is_whole() {
     let mut server = Server::new(Carrier::Lossless);
     let mut device = server.device(&"x".repeat(96), 1, 5);
-    server.registry.insert("open".into(), Standing { keys: None, open: true });
+    server.registry.insert("open".into(), Standing { keys: None, open: true, ..Standing::default() });
     let sealed = device.open().1;
     assert_eq!(sealed.len(), MAX_OPENING);
     for whole in [sealed, opening(0, 0, b"open", 0), opening(2, 1, b"open", 41)] {
@@ -64,10 +64,10 @@ fn what_is_no_opening_is_refused_as_early_as_it_can_be_seen() {
     for version in [0, 2, 255] {
         assert_eq!(refused(&mut server, &[0, b'B', b'W', b'L', version]), 7);
     }
-    for mode in 3..=255 {
+    for mode in 4..=255 {
         assert_eq!(refused(&mut server, &[0, b'B', b'W', b'L', 1, mode, 1]), 8);
     }
-    for (mode, key_id) in [(0, 1), (1, 0), (2, 0)] {
+    for (mode, key_id) in [(0, 1), (1, 0), (2, 0), (3, 0)] {
         assert_eq!(refused(&mut server, &[0, b'B', b'W', b'L', 1, mode, key_id]), 2);
     }
     for len in [0, 97, 255] {
@@ -82,7 +82,7 @@ fn what_is_no_opening_is_refused_as_early_as_it_can_be_seen() {
 fn open_mode_is_for_ids_that_never_had_a_key() {
     let mut server = Server::new(Carrier::Lossless);
     let open = |server: &mut Server, keys, allowed| {
-        server.registry.insert("d".into(), Standing { keys, open: allowed });
+        server.registry.insert("d".into(), Standing { keys, open: allowed, ..Standing::default() });
         server.decide(&opening(0, 0, b"d", 0)).0
     };
     let keyed = || Some(KeyRing::new(key_id(1), key(1)));
@@ -103,8 +103,10 @@ fn open_mode_is_for_ids_that_never_had_a_key() {
 fn who_is_not_known_learns_nothing() {
     let mut server = Server::new(Carrier::Lossless);
     let known = server.device("known", 4, 50);
-    server.registry.insert("revoked".into(), Standing { keys: Some(KeyRing::revoked()), open: true });
-    server.registry.insert("open".into(), Standing { keys: None, open: true });
+    server
+        .registry
+        .insert("revoked".into(), Standing { keys: Some(KeyRing::revoked()), open: true, ..Standing::default() });
+    server.registry.insert("open".into(), Standing { keys: None, open: true, ..Standing::default() });
     let mut answers = Vec::new();
     for (name, number, seed) in
         [("nobody", 4, 50), ("known", 5, 50), ("known", 4, 51), ("revoked", 4, 50), ("open", 4, 50)]

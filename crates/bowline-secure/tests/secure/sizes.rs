@@ -1,6 +1,6 @@
 //! What a link costs in memory. A change here is a change of what fits on a board.
 
-use bowline_secure::{Ephemeral, Gate, Handshake, KeyRing, Resumption, Ticket, TicketSlot, Transport};
+use bowline_secure::{Ephemeral, Gate, Handshake, KeyRing, Keyed, Resumption, Ticket, TicketSlot, Transport};
 
 #[test]
 fn states_are_small() {
@@ -8,6 +8,7 @@ fn states_are_small() {
         ("Transport", size_of::<Transport>(), 104),
         ("Handshake", size_of::<Handshake>(), 600),
         ("Resumption", size_of::<Resumption>(), 72),
+        ("Keyed", size_of::<Keyed>(), 72),
         ("Ticket", size_of::<Ticket>(), 56),
         ("TicketSlot", size_of::<TicketSlot>(), 104),
         ("KeyRing", size_of::<KeyRing>(), 72),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bowline_proto::DeviceId;
 use bowline_proto::time::{Duration, Instant};
 use bowline_secure::{
-    AnswerError, Carrier, Decision, Ephemeral, Gate, Grant, Handshake, Key, KeyId, KeyRing, MAX_ANSWER, MAX_OPENING,
-    Resumed, Resumption, Standing, Ticket, TicketSlot, Tickets, Transport, is_security_body,
+    AnswerError, Carrier, Decision, Ephemeral, Gate, Grant, Handshake, Key, KeyId, KeyRing, Keyed, MAX_ANSWER,
+    MAX_OPENING, Resumed, Resumption, Standing, Ticket, TicketSlot, Tickets, Transport, is_security_body,
 };
 
 /// Different bytes at each call; the same in each run.
@@ -75,7 +75,7 @@ impl Server {
     /// Registers a device and hands back what it is provisioned with.
     pub(crate) fn device(&mut self, name: &str, number: u8, seed: u64) -> Device {
         let ring = KeyRing::new(key_id(number), key(seed));
-        self.registry.insert(name.into(), Standing { keys: Some(ring), open: false });
+        self.registry.insert(name.into(), Standing { keys: Some(ring), open: false, unencrypted: true });
         Device::new(name, number, seed, self.carrier)
     }
 
@@ -162,6 +162,23 @@ impl Device {
         let (mut handshake, opening) = self.open();
         let (transport, answer) = server.secured(&opening);
         let (device, len) = handshake.finish(&answer).unwrap().unwrap();
+        assert_eq!(len, answer.len());
+        Link { device, server: transport, opening, answer }
+    }
+
+    pub(crate) fn open_keyed(&mut self) -> (Keyed, Vec<u8>) {
+        let mut out = [0; MAX_OPENING];
+        let nonce = self.random.bytes();
+        let (keyed, len) =
+            Keyed::start(id(&self.name), self.key_id, &self.key, &nonce, self.carrier, &mut out).unwrap();
+        (keyed, out[..len].to_vec())
+    }
+
+    /// A keyed link.
+    pub(crate) fn connect_keyed(&mut self, server: &mut Server) -> Link {
+        let (mut keyed, opening) = self.open_keyed();
+        let (transport, answer) = server.secured(&opening);
+        let (device, len) = keyed.finish(&answer).unwrap().unwrap();
         assert_eq!(len, answer.len());
         Link { device, server: transport, opening, answer }
     }

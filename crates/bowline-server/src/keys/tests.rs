@@ -24,7 +24,7 @@ fn id() -> DeviceId<'static> {
 /// What the registry decides on an opening.
 fn decide(keys: &Keys, opening: &[u8], random: u8) -> (Option<Transport>, Vec<u8>) {
     let mut answer = [0; MAX_ANSWER];
-    let standing = |id: DeviceId<'_>| Standing { keys: keys.ring(id.as_str()), open: false };
+    let standing = |id: DeviceId<'_>| Standing { keys: keys.ring(id.as_str()), ..Standing::default() };
     let decision = Gate::new(Carrier::Lossless).decide(
         opening,
         &std::array::from_fn(|at| at as u8 ^ random),

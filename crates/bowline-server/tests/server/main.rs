@@ -10,6 +10,7 @@ mod harness;
 mod hostile;
 mod identity;
 mod intruders;
+mod keyed;
 mod keys;
 mod lifecycle;
 mod load;

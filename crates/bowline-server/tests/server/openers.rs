@@ -2,7 +2,7 @@
 
 use bowline_proto::DeviceId;
 use bowline_proto::native::wire::{Answer, Frame, Hello, Mode, Opening, record};
-use bowline_secure::{Carrier, Ephemeral, Handshake, Key, KeyId, MAX_OPENING, Provision, Transport};
+use bowline_secure::{Carrier, Ephemeral, Handshake, Key, KeyId, Keyed, MAX_OPENING, Provision, Transport};
 use bowline_server::{Builder, Date, Issued, Server};
 
 use crate::harness::{Board, seed, soon};
@@ -60,6 +60,27 @@ impl Device {
         match answer[5].checked_sub(0x80) {
             Some(code) => Err(code),
             None => Ok(handshake.finish(&answer).expect("authentic").expect("whole").0),
+        }
+    }
+
+    pub(crate) fn opens_keyed(&mut self) -> (Keyed, Vec<u8>) {
+        let mut nonce = [0; 16];
+        self.random.fill(&mut nonce);
+        let mut out = [0; MAX_OPENING];
+        let id = DeviceId::new(&self.id).expect("an id");
+        let (keyed, len) =
+            Keyed::start(id, self.key_id, &self.key, &nonce, Carrier::Lossless, &mut out).expect("a short id");
+        (keyed, out[..len].to_vec())
+    }
+
+    /// An opening without encryption and its answer: the transport, or why there is none.
+    pub(crate) async fn proves_itself(&mut self, peer: &mut Peer) -> Result<Transport, Code> {
+        let (mut keyed, opening) = self.opens_keyed();
+        peer.0.writes(opening).await;
+        let answer = peer.answer().await;
+        match answer[5].checked_sub(0x80) {
+            Some(code) => Err(code),
+            None => Ok(keyed.finish(&answer).expect("authentic").expect("whole").0),
         }
     }
 

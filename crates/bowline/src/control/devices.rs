@@ -12,7 +12,7 @@ use bowline_server::{Device as Known, Keys, LinkState, Server};
 use bowline_store::DeviceSummary;
 
 use super::server::{Api, problem};
-use super::{Device, DeviceDetail, Forgotten, KeyState, Outages, QueueLimits};
+use super::{Device, DeviceDetail, Forgotten, KeyState, LinkProtection, Outages, QueueLimits};
 use crate::near::nearest;
 
 pub(super) async fn list(State(context): State<Api>) -> Json<Vec<Device>> {
@@ -98,6 +98,11 @@ fn describe(device: &Known, stored: Option<&DeviceSummary>) -> Device {
         up: status.is_up(),
         link,
         dialect: dialect.map(|dialect| dialect.to_string()),
+        protection: (device.connects() > 0).then(|| match device.protection() {
+            Some(protection) if protection.encrypts() => LinkProtection::Encrypted,
+            Some(_) => LinkProtection::Keyed,
+            None => LinkProtection::None,
+        }),
         peer,
         away_ms: matches!(status.link, LinkState::Down(_)).then(|| millis(ledger.outage.last)),
         last_seen_ms: stored.map(|stored| stored.last_seen.0),

@@ -64,6 +64,8 @@ pub(crate) struct Device {
     pub(crate) link: String,
     /// What it speaks, or last spoke.
     pub(crate) dialect: Option<String>,
+    /// How its link is protected, or the last one of this process was; `None` before there was one.
+    pub(crate) protection: Option<LinkProtection>,
     pub(crate) peer: Option<String>,
     /// How long there has been no link, if the server saw it go.
     pub(crate) away_ms: Option<u64>,
@@ -83,6 +85,16 @@ impl Device {
     pub(crate) fn total(&self, name: &str) -> u64 {
         self.totals.get(name).copied().unwrap_or(0)
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LinkProtection {
+    /// Nobody proves anything.
+    None,
+    /// With a key, and without encryption.
+    Keyed,
+    Encrypted,
 }
 
 /// A device with everything known of it.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bowline_secure::Provision;
 use tempfile::TempDir;
 
-use crate::harness::{Server, bowline, stderr, stdout};
+use crate::harness::{Server, bowline, bowline_with_input, stderr, stdout};
 
 /// A data folder that no server uses yet.
 struct Folder(TempDir);
@@ -235,7 +235,10 @@ fn a_server_that_starts_says_who_gets_in() {
     assert!(
         ok(&check("")).contains("open: everyone on this machine may connect under any id without a key (H, U, P, N)")
     );
-    assert!(ok(&check("")).contains("1 id has or had a key"));
+    assert!(ok(&check("")).contains("1 id has or had a key, and gets in with that only, encrypted"));
+    let unencrypted = ok(&check("[security]\nunencrypted = [\"hut-*\"]"));
+    assert!(unencrypted.contains("not encrypted: hut-* may use their key without encryption"), "{unencrypted}");
+    assert!(!unencrypted.contains("with that only, encrypted"), "{unencrypted}");
     assert!(ok(&check("open_lan = true")).contains("open: everyone who can reach these ports"));
     let closed = check("listen = []\nlisten_secured = [\"0.0.0.0:9999\"]");
     assert!(ok(&closed).contains("closed: nobody gets in without a key"), "{closed:?}");
@@ -246,4 +249,38 @@ fn a_server_that_starts_says_who_gets_in() {
     let nobody = check("[devices]\nallow = []\ndialects = [\"H\"]");
     fails(&nobody, &["no device may connect", "bowline key new"]);
     ok(&check("[devices]\nallow = []"));
+}
+
+#[test]
+fn a_device_may_do_without_encryption_where_the_server_says_so() {
+    let folder = Folder::new();
+    let config = folder.0.path().join("bowline.toml");
+    fs::write(&config, "[security]\nunencrypted = [\"hut-*\"]\n").unwrap();
+    let mut server = Server::starts_with(&["--config", config.to_str().unwrap()]);
+    server.logs("not encrypted: hut-* may use their key without encryption");
+    let line = |id: &str| ok(&server.command(&["key", "new", id])).trim().to_owned();
+    let (hut, kitchen) = (line("hut-1"), line("kitchen"));
+    let device = |id: &str, options: &[&str]| {
+        let common = ["device", id, "--server", &server.address(), "--fail-fast"];
+        bowline_with_input(&[&common, options].concat(), "\"21.5\"\n")
+    };
+
+    let sent = device("hut-1", &["--key", &hut, "--unencrypted"]);
+    assert!(ok(&sent).contains("21.5"), "the echo: {sent:?}");
+    assert!(stderr(&sent).contains("not encrypted: everybody on the way can read"), "{sent:?}");
+    let list = ok(&server.command(&["devices"]));
+    let row = list.lines().find(|row| row.starts_with("hut-1")).unwrap();
+    assert_eq!(row.split_whitespace().take(3).collect::<Vec<_>>(), ["hut-1", "N", "keyed"], "{list}");
+    assert!(ok(&server.command(&["devices", "--json"])).contains("\"protection\": \"keyed\""));
+
+    // The same device may encrypt, and is then shown without a remark.
+    assert!(ok(&device("hut-1", &["--key", &hut])).contains("21.5"));
+    assert!(ok(&server.command(&["devices", "--json"])).contains("\"protection\": \"encrypted\""));
+
+    let refused = device("kitchen", &["--key", &kitchen, "--unencrypted"]);
+    assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("lets this id in with encryption only"), "{refused:?}");
+    server.logs("would not encrypt, which its id may not do: name it in security.unencrypted");
+    let keyless = bowline(&["device", "kitchen", "--unencrypted"]);
+    assert!(stderr(&keyless).contains("--key"), "{keyless:?}");
 }

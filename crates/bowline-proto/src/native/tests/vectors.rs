@@ -120,7 +120,7 @@ fn frames_are_those_of_the_specification() {
 
 #[test]
 fn every_vector_is_tested() {
-    let others = ["opening-open", "opening-noise", "opening-resume", "answer-open", "answer-refused"]
+    let others = ["opening-open", "opening-noise", "opening-resume", "opening-keyed", "answer-open", "answer-refused"]
         .into_iter()
         .chain(["unknown", "record", "serial", "serial-long", "saved", "saved-h", "saved-u", "saved-p", "saved-new"]);
     let mut tested: Vec<_> = frames().iter().map(|(name, _)| *name).chain(others).collect();
@@ -136,6 +136,7 @@ fn openings_are_those_of_the_specification() {
         ("opening-open", Mode::Open),
         ("opening-noise", Mode::Noise { key: 2 }),
         ("opening-resume", Mode::Resume { key: 2 }),
+        ("opening-keyed", Mode::Keyed { key: 2 }),
     ] {
         let bytes = &vectors[name];
         let opening = Opening { mode, id, handshake: &handshake[..mode.handshake_len()] };

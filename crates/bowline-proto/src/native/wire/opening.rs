@@ -33,6 +33,11 @@ pub enum Mode {
         /// 1 to 255.
         key: u8,
     },
+    /// Authenticated with this of the device's keys, and not encrypted (§15.6).
+    Keyed {
+        /// 1 to 255.
+        key: u8,
+    },
 }
 
 /// What the device begins with.
@@ -95,6 +100,7 @@ impl Mode {
             Mode::Open => 0,
             Mode::Noise { .. } => MAX_HANDSHAKE,
             Mode::Resume { .. } => 41,
+            Mode::Keyed { .. } => 32,
         }
     }
 
@@ -103,6 +109,7 @@ impl Mode {
             Mode::Open => [0, 0],
             Mode::Noise { key } => [1, key],
             Mode::Resume { key } => [2, key],
+            Mode::Keyed { key } => [3, key],
         }
     }
 }
@@ -126,6 +133,7 @@ impl<'a> Opening<'a> {
             (0, 0) => Mode::Open,
             (1, 1..) => Mode::Noise { key },
             (2, 1..) => Mode::Resume { key },
+            (3, 1..) => Mode::Keyed { key },
             _ => return Err(OpeningError::Mode(mode)),
         };
         let Some((&[.., len], rest)) = bytes.split_first_chunk::<FIXED>() else { return Ok(None) };
