@@ -173,7 +173,9 @@ impl Stream {
             None => {}
         }
         if sent.best_effort {
-            // Sent as qos where its dialect needs that: it keeps no place among the others.
+            // Sent as qos where its dialect needs that: it keeps no place among the others, but has a seq.
+            self.last = self.last.map(|(before, last)| (before, last.max(seq)));
+            self.given_back = None;
             return Ok(());
         }
         if let Some((before, last)) = self.last
