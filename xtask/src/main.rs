@@ -11,6 +11,8 @@ mod checks;
 mod command;
 mod docs;
 mod peers;
+#[cfg(test)]
+mod scenarios;
 mod steps;
 
 use std::process::ExitCode;
