@@ -7,12 +7,13 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::bare_metal;
+use crate::chaos;
 use crate::command::{self, cargo};
 use crate::peers;
 use crate::steps::{Context, Outcome, Step};
 
 /// Proofs too long for `test`: the place for model checks and long seeded runs.
-const LONG_PROOFS: &[Step] = &[];
+const LONG_PROOFS: &[Step] = &[chaos::STEP];
 
 /// Cheapest first, so that a slip shows at once.
 ///
