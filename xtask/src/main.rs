@@ -63,7 +63,7 @@ enum Task {
     ///
     /// Real processes in network namespaces: killed, frozen, without descriptors or room on the disk, behind links that
     /// are down, lossy, one-way, late or in pieces. Needs root. Ends with what was done and what came of
-    /// it; BOWLINE_SEED repeats the faults of an earlier run.
+    /// it; BOWLINE_SEED has much the same faults as an earlier run.
     Chaos {
         /// How long, in minutes; healing and counting come on top.
         #[arg(long, default_value_t = chaos::MINUTES)]

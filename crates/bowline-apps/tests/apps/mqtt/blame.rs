@@ -98,6 +98,20 @@ pub(crate) fn has_heard(tape: &[Entry], client: &str, heard: &[String]) -> Resul
     Ok(())
 }
 
+/// A client has answered all that the broker's last process has sent.
+pub(crate) fn has_answered(tape: &[Entry], client: &str) -> Result<(), String> {
+    let last = tape.last().map_or(0, |entry| entry.life);
+    let mut waiting = HashMap::new();
+    for entry in of(tape, client).filter(|entry| entry.life == last) {
+        match (entry.by, &entry.packet) {
+            (By::Broker, Packet::Publish { id, payload, .. }) => drop(waiting.insert(*id, payload)),
+            (By::Client, Packet::PubRec(id)) => drop(waiting.remove(id)),
+            _ => {}
+        }
+    }
+    if waiting.is_empty() { Ok(()) } else { Err(format!("{client} has not answered {waiting:?}")) }
+}
+
 /// What the broker has begun to send to a client, and whether the client has said that it has it.
 pub(crate) fn begun<'a>(tape: &'a [Entry], client: &str) -> Vec<(&'a str, bool)> {
     struct Open {

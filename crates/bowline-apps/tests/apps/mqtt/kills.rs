@@ -127,6 +127,7 @@ async fn only_the_broker_is_to_blame(version: Version, when: &str) {
         }
         assert_eq!(blame::has_published(&told.tape, from, sent), Ok(()));
         assert_eq!(blame::has_heard(&told.tape, to, heard), Ok(()));
+        assert_eq!(blame::has_answered(&told.tape, to), Ok(()));
         let times = |payload: &String| heard.iter().filter(|heard| *heard == payload).count();
         let (lost, doubled): (Vec<&String>, Vec<&String>) =
             sent.iter().filter(|payload| times(payload) != 1).partition(|payload| times(payload) == 0);

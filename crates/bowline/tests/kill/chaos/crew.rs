@@ -27,8 +27,6 @@ settle_ms = 0
 pace_ms = 0
 [security]
 handshakes_per_second = 0
-[store]
-durability = "os"
 [limits]
 inbox = 32
 "#;
