@@ -13,7 +13,8 @@ pub(crate) const MINUTES: f64 = 5.0;
 
 pub(crate) const STEP: Step = Step {
     name: "chaos",
-    advice: "BOWLINE_SEED=<the seed above> has much the same faults again; what the processes wrote is where it says",
+    advice: "run it as root. If it counted something wrong: BOWLINE_SEED=<the seed above> has much the same faults again; \
+             what the processes wrote is where it says",
     run,
 };
 
