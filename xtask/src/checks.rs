@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::bare_metal;
+use crate::chaos;
 use crate::command::{self, cargo};
 use crate::peers;
 use crate::sim;
@@ -48,6 +49,7 @@ pub(crate) fn ci_steps() -> Vec<Step> {
     let mut steps = test_steps();
     steps.extend_from_slice(bare_metal::STEPS);
     steps.extend_from_slice(sim::STEPS);
+    steps.push(chaos::STEP);
     steps.push(Step {
         name: "release build",
         advice: "repeat with `cargo build --release --package bowline`",

@@ -2,15 +2,18 @@
 //!
 //! This file is the command line only. What a command does is a list of [`steps`]: the checks of
 //! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the pages that are
-//! written from the code in [`docs`], the proof that the core runs without an operating system in
-//! [`bare_metal`], simulated worlds in [`sim`].
+//! written from the code in [`docs`], the long test with broken networks in [`chaos`], simulated worlds in [`sim`], the
+//! proof that the core runs without an operating system in [`bare_metal`].
 
 mod apt;
 mod bare_metal;
+mod chaos;
 mod checks;
 mod command;
 mod docs;
 mod peers;
+#[cfg(test)]
+mod scenarios;
 mod sim;
 mod steps;
 
@@ -57,23 +60,36 @@ enum Task {
     /// goes into `target/toolchains` and changes nothing on the system.
     BareMetal,
 
+    /// Break a server and its devices at random, and count what was lost or doubled.
+    ///
+    /// Real processes in network namespaces: killed, frozen, without descriptors or room on the disk, behind links that
+    /// are down, lossy, one-way, late or in pieces. Needs root. Ends with what was done and what came of
+    /// it; BOWLINE_SEED has much the same faults as an earlier run.
+    Chaos {
+        /// How long, in minutes; healing and counting come on top.
+        #[arg(long, default_value_t = chaos::MINUTES)]
+        minutes: f64,
+    },
+
     /// Plant one bug after the other and see the simulator find each.
     ///
     /// Builds everything once more, in `target/planted`.
     Mutants,
 
-    /// Everything CI runs: `test`, `bare-metal`, 10,000 simulated worlds, `mutants`, and a release build of the
-    /// binary `bowline`.
+    /// Everything CI runs: `test`, `bare-metal`, 10,000 simulated worlds, `mutants`, five minutes of `chaos`, and a
+    /// release build of the binary `bowline`.
     Ci,
 }
 
 fn main() -> ExitCode {
-    let (name, steps) = match Cli::parse().task {
+    let task = Cli::parse().task;
+    let (name, steps) = match task {
         Task::Test => ("test", checks::test_steps()),
         Task::Peers => ("peers", vec![peers::STEP]),
         Task::Docs => ("docs", vec![docs::STEP]),
         Task::BareMetal => ("bare-metal", bare_metal::STEPS.to_vec()),
         Task::Mutants => ("mutants", vec![sim::MUTANTS]),
+        Task::Chaos { .. } => ("chaos", vec![chaos::STEP]),
         Task::Ci => ("ci", checks::ci_steps()),
     };
     let mut context = match Context::new() {
@@ -83,5 +99,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Task::Chaos { minutes } = task {
+        context.chaos_minutes = minutes;
+    }
     steps::run(name, &steps, &mut context)
 }

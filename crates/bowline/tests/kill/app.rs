@@ -11,7 +11,7 @@ use futures_util::future::poll_immediate;
 use tokio::task::JoinSet;
 
 use crate::diary::Diary;
-use crate::role::{DEVICES, Kind, Role, Stream};
+use crate::role::{FLEET, Kind, Role, Stream};
 
 /// Short, so that links which hang are replaced while the test runs.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,8 +46,8 @@ pub(crate) fn run(role: &Role) {
     };
     let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut tasks = match role.device {
-            Some(place) => device(role, &DEVICES[place]).await,
+        let mut tasks = match role.kind() {
+            Some(kind) => device(role, kind).await,
             None => server(role).await,
         };
         while let Some(ended) = tasks.join_next().await {
@@ -92,7 +92,7 @@ async fn server(role: &Role) -> JoinSet<()> {
         }
     };
     let mut tasks = JoinSet::new();
-    for kind in &DEVICES {
+    for kind in &FLEET {
         let device = server.expect(kind.id).unwrap();
         for stream in kind.streams() {
             let end = End::Server(device.clone());

@@ -1,10 +1,9 @@
 //! The processes, and what is done to them.
 
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,9 +11,9 @@ use bowline_server::{Date, Keys};
 use bowline_store::Durability;
 use tempfile::TempDir;
 
-use crate::diary::{self, Tail};
-use crate::ledger::{self, Counts, Extent};
-use crate::role::{DEVICES, ROLE, Role, Stream};
+use crate::ledger::{Counts, Extent};
+use crate::process::Process;
+use crate::role::{FLEET, Role, Stream};
 
 /// How long everything may take to arrive, on a busy machine, when nobody is killed any more.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,12 +51,6 @@ enum Kill {
     Both(usize),
 }
 
-/// A child that does not outlive its handle; should this process be killed itself, it ends with its input.
-struct Process {
-    child: Child,
-    role: Role,
-}
-
 impl Fleet {
     pub(crate) fn starts(name: &'static str, durability: Durability) -> Self {
         let seed = match std::env::var("BOWLINE_SEED") {
@@ -68,6 +61,7 @@ impl Fleet {
         let folder = TempDir::with_prefix("bowline-kill-").unwrap();
         let server = Role {
             device: None,
+            is_crew: false,
             folder: folder.path().to_owned(),
             address: free_address(),
             key: None,
@@ -78,12 +72,12 @@ impl Fleet {
         fs::create_dir(server.diaries()).unwrap();
         let keys = Keys::open(&server.home()).unwrap();
         let mut roles = vec![server.clone()];
-        for (place, kind) in DEVICES.iter().enumerate() {
+        for (place, kind) in FLEET.iter().enumerate() {
             let issued = kind.has_key.then(|| keys.issue(kind.id, Date::from_unix(0)).unwrap());
             let key = issued.map(|issued| issued.line().to_string());
             roles.push(Role { device: Some(place), key, ..server.clone() });
         }
-        let processes = roles.iter().map(Process::starts).collect();
+        let processes = roles.iter().map(|role| Process::plays(role, &[])).collect();
         let (random, start) = (fastrand::Rng::with_seed(seed), Instant::now());
         Fleet { name, roles, processes, random, seed, start, history: Vec::new(), folder }
     }
@@ -156,7 +150,7 @@ impl Fleet {
 
     /// One kill, and the processes are started again at once.
     fn is_killed(&mut self) {
-        let device = self.random.usize(0..DEVICES.len());
+        let device = self.random.usize(0..FLEET.len());
         let kill = match self.random.u8(0..100) {
             0..35 => Kill::Server,
             35..85 => Kill::Device(device),
@@ -178,7 +172,7 @@ impl Fleet {
 
     fn starts_again(&mut self, place: usize) {
         self.roles[place].seed = self.random.u64(..);
-        self.processes[place] = Process::starts(&self.roles[place]);
+        self.processes[place] = Process::plays(&self.roles[place], &[]);
     }
 
     /// Waits until every sender and every receiver is done. Says how long that took.
@@ -186,13 +180,7 @@ impl Fleet {
         let (start, mut said) = (Instant::now(), Instant::now());
         loop {
             let diaries = self.roles[0].diaries();
-            let pending: Vec<_> = streams()
-                .filter_map(|stream| {
-                    let (sent, received) = (Tail::of(&stream.sent(&diaries)), Tail::of(&stream.received(&diaries)));
-                    let (last, taken) = (sent.last("send"), received.last_taken());
-                    (!sent.has_ended() || taken < last).then(|| format!("{stream} ({taken} of {last})"))
-                })
-                .collect();
+            let pending: Vec<_> = streams().filter_map(|stream| stream.pending(&diaries)).collect();
             if pending.is_empty() {
                 return start.elapsed();
             }
@@ -225,18 +213,14 @@ impl Fleet {
             process.is_alive();
             let told = process.errors();
             let kills = self.history.len();
-            assert!(told.is_empty(), "after {kills} kills, {} says: {told}", process.role.name());
+            assert!(told.is_empty(), "after {kills} kills, {} says: {told}", process.name());
         }
     }
 
     fn compares(&self, stream: Stream, extent: Extent) -> Counts {
-        let diaries = self.roles[0].diaries();
-        // The receiver's first: whatever is in it, its sender has written before.
-        let received = diary::whole_lines(&stream.received(&diaries));
-        let sent = diary::whole_lines(&stream.sent(&diaries));
-        match ledger::compare(&sent, &received, extent) {
+        match stream.compare(&self.roles[0].diaries(), extent) {
             Ok(counts) => counts,
-            Err(problem) => panic!("after {} kills, {stream}: {problem}", self.history.len()),
+            Err(problem) => panic!("after {} kills, {problem}", self.history.len()),
         }
     }
 
@@ -246,8 +230,8 @@ impl Fleet {
         for (at, kill) in &self.history {
             let who = match *kill {
                 Kill::Server => "server".to_owned(),
-                Kill::Device(device) => DEVICES[device].id.to_owned(),
-                Kill::Both(device) => format!("server and {}", DEVICES[device].id),
+                Kill::Device(device) => FLEET[device].id.to_owned(),
+                Kill::Both(device) => format!("server and {}", FLEET[device].id),
             };
             let _ = writeln!(told, "{:>9} ms {who}", at.as_millis());
         }
@@ -256,7 +240,7 @@ impl Fleet {
 }
 
 fn streams() -> impl Iterator<Item = Stream> {
-    DEVICES.iter().flat_map(|kind| kind.streams())
+    FLEET.iter().flat_map(|kind| kind.streams())
 }
 
 /// A port that is free, and that the system gives nobody while the server is away: not one of those it
@@ -266,49 +250,4 @@ pub(crate) fn free_address() -> SocketAddr {
         .map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(20_000..32_000))))
         .find(|address| TcpListener::bind(address).is_ok())
         .expect("one of a thousand ports is free")
-}
-
-impl Process {
-    fn starts(role: &Role) -> Self {
-        let errors = OpenOptions::new().create(true).append(true).open(errors(role)).unwrap();
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", crate::ENTRANCE, "--nocapture"])
-            .env(ROLE, serde_json::to_string(role).unwrap())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .unwrap();
-        Process { child, role: role.clone() }
-    }
-
-    /// As by `kill -9`.
-    fn is_killed(&mut self) {
-        self.is_alive();
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// It does not end by itself.
-    fn is_alive(&mut self) {
-        if let Some(status) = self.child.try_wait().unwrap() {
-            panic!("{} has ended by itself, with {status}: {}", self.role.name(), self.errors());
-        }
-    }
-
-    fn errors(&self) -> String {
-        fs::read_to_string(errors(&self.role)).unwrap_or_default()
-    }
-}
-
-/// Where a process tells its errors.
-fn errors(role: &Role) -> std::path::PathBuf {
-    role.folder.join(format!("{}.errors", role.name()))
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -9,10 +9,12 @@
 //! processes themselves are not deterministic.
 
 mod app;
+mod chaos;
 mod diary;
 mod fleet;
 mod handler;
 mod ledger;
+mod process;
 mod role;
 
 use std::sync::Mutex;

@@ -7,6 +7,9 @@ use bowline_client::Dialect;
 use bowline_store::Durability;
 use serde::{Deserialize, Serialize};
 
+use crate::diary::{self, Tail};
+use crate::ledger::{self, Counts, Extent};
+
 /// The environment variable with a process's role.
 pub(crate) const ROLE: &str = "BOWLINE_KILL_ROLE";
 
@@ -16,26 +19,44 @@ pub(crate) struct Kind {
     pub(crate) id: &'static str,
     pub(crate) dialect: Dialect,
     pub(crate) has_key: bool,
-    /// It asks and the server answers; the others send and receive, each side as it likes.
-    pub(crate) asks: bool,
+    ways: &'static [&'static str],
 }
 
-const fn kind(id: &'static str, dialect: Dialect, has_key: bool, asks: bool) -> Kind {
-    Kind { id, dialect, has_key, asks }
+const fn kind(id: &'static str, dialect: Dialect, has_key: bool, ways: &'static [&'static str]) -> Kind {
+    Kind { id, dialect, has_key, ways }
 }
 
-/// All devices.
-pub(crate) const DEVICES: [Kind; 10] = [
-    kind("key-1", Dialect::Native, true, false),
-    kind("key-2", Dialect::Native, true, false),
-    kind("key-3", Dialect::Native, true, false),
-    kind("key-4", Dialect::Native, true, false),
-    kind("key-5", Dialect::Native, true, true),
-    kind("open-1", Dialect::Native, false, false),
-    kind("open-2", Dialect::Native, false, true),
-    kind("lines-1", Dialect::Headers, false, false),
-    kind("lines-2", Dialect::Headers, false, false),
-    kind("lines-3", Dialect::Headers, false, true),
+/// The device asks and the server answers.
+const ASKS: &[&str] = &["echo"];
+/// Both sides send, each as it likes.
+const TALKS: &[&str] = &["up", "down"];
+const LISTENS: &[&str] = &["down"];
+
+/// The devices of a server that is a program of the test's own.
+pub(crate) const FLEET: [Kind; 10] = [
+    kind("key-1", Dialect::Native, true, TALKS),
+    kind("key-2", Dialect::Native, true, TALKS),
+    kind("key-3", Dialect::Native, true, TALKS),
+    kind("key-4", Dialect::Native, true, TALKS),
+    kind("key-5", Dialect::Native, true, ASKS),
+    kind("open-1", Dialect::Native, false, TALKS),
+    kind("open-2", Dialect::Native, false, ASKS),
+    kind("lines-1", Dialect::Headers, false, TALKS),
+    kind("lines-2", Dialect::Headers, false, TALKS),
+    kind("lines-3", Dialect::Headers, false, ASKS),
+];
+
+/// The devices of a `bowline serve`.
+pub(crate) const CREW: [Kind; 9] = [
+    kind("key-1", Dialect::Native, true, ASKS),
+    kind("key-2", Dialect::Native, true, ASKS),
+    kind("key-3", Dialect::Native, true, LISTENS),
+    kind("open-1", Dialect::Native, false, ASKS),
+    kind("headers-1", Dialect::Headers, false, ASKS),
+    kind("headers-2", Dialect::Headers, false, ASKS),
+    kind("headers-3", Dialect::Headers, false, LISTENS),
+    kind("upstream-1", Dialect::Upstream, false, ASKS),
+    kind("upstream-2", Dialect::Upstream, false, LISTENS),
 ];
 
 /// The messages of one device in one direction, or its questions and their answers.
@@ -48,8 +69,7 @@ pub(crate) struct Stream {
 
 impl Kind {
     pub(crate) fn streams(&self) -> Vec<Stream> {
-        let ways: &[_] = if self.asks { &["echo"] } else { &["up", "down"] };
-        ways.iter().map(|&way| Stream { id: self.id, way }).collect()
+        self.ways.iter().map(|&way| Stream { id: self.id, way }).collect()
     }
 }
 
@@ -77,6 +97,28 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Compares what its sender and its receiver have written down.
+    pub(crate) fn compare(&self, diaries: &Path, extent: Extent) -> Result<Counts, String> {
+        // The receiver's first: whatever is in it, its sender has written before.
+        let received = diary::whole_lines(&self.received(diaries));
+        let sent = diary::whole_lines(&self.sent(diaries));
+        ledger::compare(&sent, &received, extent).map_err(|problem| format!("{self}: {problem}"))
+    }
+
+    /// The number of the message that has come last.
+    pub(crate) fn taken(&self, diaries: &Path) -> u64 {
+        Tail::of(&self.received(diaries)).last_taken()
+    }
+
+    /// What is still to come, if anything is.
+    pub(crate) fn pending(&self, diaries: &Path) -> Option<String> {
+        let (sent, received) = (Tail::of(&self.sent(diaries)), Tail::of(&self.received(diaries)));
+        let (last, taken) = (sent.last("send"), received.last_taken());
+        (!sent.has_ended() || taken < last).then(|| format!("{self} ({taken} of {last})"))
+    }
+}
+
 impl std::fmt::Display for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.id, self.way)
@@ -86,8 +128,10 @@ impl std::fmt::Display for Stream {
 /// What a process is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Role {
-    /// Its place among [`DEVICES`]; the server has none.
+    /// Its place in the fleet or the crew; the server has none.
     pub(crate) device: Option<usize>,
+    /// It is one of the [`CREW`].
+    pub(crate) is_crew: bool,
     /// The fleet's folder.
     pub(crate) folder: PathBuf,
     /// The server's address.
@@ -107,7 +151,12 @@ impl Role {
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        self.device.map_or("server", |place| DEVICES[place].id)
+        self.kind().map_or("server", |kind| kind.id)
+    }
+
+    pub(crate) fn kind(&self) -> Option<&'static Kind> {
+        let devices: &'static [Kind] = if self.is_crew { &CREW } else { &FLEET };
+        self.device.map(|place| &devices[place])
     }
 
     pub(crate) const fn durability(&self) -> Durability {

@@ -24,6 +24,14 @@ pub(crate) fn settings(url: &str) -> Settings {
 
 pub(crate) const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 
+/// What is left to chance, and what repeats it.
+pub(crate) fn random() -> fastrand::Rng {
+    let seed = std::env::var("BOWLINE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("BOWLINE_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
 /// A server whose app uses `broker`.
 pub(crate) async fn server(broker: &Broker) -> Server {
     server_with(settings(&broker.url())).await

@@ -144,9 +144,11 @@ async fn spawn(
     all: &Told,
 ) -> Option<(Child, mpsc::UnboundedReceiver<String>, Life)> {
     let config = folder.join("mosquitto.conf");
+    // Of what is under way to a client beyond the first 20, or so many, mosquitto 2.0 forgets when it restarts what was
+    // answered; and there is more under way than it means to have.
     let text = format!(
         "user root\npersistence true\npersistence_location {}/\nlog_dest stderr\nlog_type all\n\
-         listener {port} 127.0.0.1\n{settings}\n",
+         max_inflight_messages 1000\nlistener {port} 127.0.0.1\n{settings}\n",
         folder.display()
     );
     std::fs::write(&config, text).unwrap();

@@ -16,10 +16,7 @@ enum End {
 }
 
 async fn through_restarts(version: Version, end: End) {
-    let seed = std::env::var("BOWLINE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("BOWLINE_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = random();
     let mut broker = Broker::starts().await;
     let port = match end {
         End::Stopped => broker.port,

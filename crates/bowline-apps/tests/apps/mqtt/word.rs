@@ -78,6 +78,16 @@ impl Keeper {
     }
 }
 
+/// Ready when the broker has written down all that it has said, if it has heard nothing since.
+pub(crate) async fn is_written(broker: &Broker) {
+    let life = broker.life().lock().unwrap().clone();
+    let mut fence = connects(broker.port).await.unwrap();
+    // What it had still to read when it began to write for the first time, it writes down the second time.
+    for _ in 0..2 {
+        fence = saves(life.clone(), fence).await.unwrap();
+    }
+}
+
 async fn connects(port: u16) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
