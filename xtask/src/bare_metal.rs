@@ -32,6 +32,11 @@ struct Crate {
 const CRATES: &[Crate] = &[
     Crate { package: "bowline-proto", library: "core", dependencies: &[] },
     Crate { package: "bowline-secure", library: "core", dependencies: SECURE },
+    Crate {
+        package: "bowline-flash",
+        library: "core",
+        dependencies: &["bowline-proto", "embedded-storage", "embedded-storage-async"],
+    },
 ];
 
 /// What the cryptography stands on, on all targets together.

@@ -21,14 +21,24 @@ const fn table() -> [u32; 16] {
 
 /// The checksum of some bytes, in pieces.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Crc(u32);
+pub struct Crc(u32);
+
+impl Default for Crc {
+    fn default() -> Self {
+        Crc::new()
+    }
+}
 
 impl Crc {
-    pub(crate) const fn new() -> Self {
+    /// Of no bytes yet.
+    #[must_use]
+    pub const fn new() -> Self {
         Crc(!0)
     }
 
-    pub(crate) fn add(self, bytes: &[u8]) -> Self {
+    /// And these.
+    #[must_use]
+    pub fn with(self, bytes: &[u8]) -> Self {
         Crc(bytes.iter().fold(self.0, |crc, &byte| {
             let crc = crc ^ u32::from(byte);
             let crc = crc >> 4 ^ TABLE[(crc & 15) as usize];
@@ -36,7 +46,9 @@ impl Crc {
         }))
     }
 
-    pub(crate) const fn value(self) -> u32 {
+    /// The checksum so far.
+    #[must_use]
+    pub const fn value(self) -> u32 {
         !self.0
     }
 }

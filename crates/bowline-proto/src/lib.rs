@@ -31,6 +31,7 @@ pub mod time;
 mod vectors;
 pub mod wire;
 
+pub use crc::Crc;
 pub use id::{DeviceId, IdError};
 pub use saved::SavedError;
 

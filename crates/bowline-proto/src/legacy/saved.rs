@@ -86,7 +86,7 @@ impl Session {
             saved.put(&[id.number()]);
             saved.put(&digest.to_be_bytes());
         }
-        let crc = Crc::new().add(saved.as_bytes()).value();
+        let crc = Crc::new().with(saved.as_bytes()).value();
         saved.put(&crc.to_be_bytes());
         saved
     }
@@ -99,7 +99,7 @@ impl Session {
     pub fn restore(side: Side, bytes: &[u8]) -> Result<Self, SavedError> {
         let content = bytes.strip_prefix(&MAGIC).ok_or(SavedError::Format)?;
         let (content, crc) = content.split_last_chunk::<CRC>().ok_or(SavedError::Format)?;
-        if Crc::new().add(&MAGIC).add(content).value() != u32::from_be_bytes(*crc) {
+        if Crc::new().with(&MAGIC).with(content).value() != u32::from_be_bytes(*crc) {
             return Err(SavedError::Checksum);
         }
         let (&[dialect, next, flying, id, e0, e1, e2, e3, depth, len], window) =

@@ -82,7 +82,7 @@ impl Session {
         for (slot, number) in bytes[4..52].chunks_exact_mut(8).zip(numbers) {
             slot.copy_from_slice(&number.to_be_bytes());
         }
-        let crc = Crc::new().add(&bytes[..52]).value();
+        let crc = Crc::new().with(&bytes[..52]).value();
         bytes[52..].copy_from_slice(&crc.to_be_bytes());
         bytes
     }
@@ -100,7 +100,7 @@ impl Session {
         for number in &mut numbers {
             *number = reader.u64().map_err(|_| SavedError::Format)?;
         }
-        if reader.u32() != Ok(Crc::new().add(&bytes[..52]).value()) {
+        if reader.u32() != Ok(Crc::new().with(&bytes[..52]).value()) {
             return Err(SavedError::Checksum);
         }
         let [epoch, acked, last, durable, processed, peer_processed] = numbers;

@@ -77,7 +77,7 @@ fn damaged_bytes_are_no_session() {
 /// `content` between magic and checksum.
 fn sealed(content: &[u8]) -> Vec<u8> {
     let mut all = [b"BWL\x01", content].concat();
-    all.extend(Crc::new().add(&all).value().to_be_bytes());
+    all.extend(Crc::new().with(&all).value().to_be_bytes());
     all
 }
 

@@ -69,7 +69,7 @@ fn decode(bytes: &mut [u8]) -> Option<usize> {
         }
     }
     let (content, crc) = bytes[..to].split_last_chunk::<4>()?;
-    let whole = content.len() > 2 && Crc::new().add(content).value() == u32::from_be_bytes(*crc);
+    let whole = content.len() > 2 && Crc::new().with(content).value() == u32::from_be_bytes(*crc);
     whole.then_some(to)
 }
 
@@ -78,7 +78,7 @@ fn decode(bytes: &mut [u8]) -> Option<usize> {
 #[must_use]
 pub fn encode(link: u16, body: &[u8], out: &mut [u8]) -> Option<usize> {
     let link = link.to_be_bytes();
-    let crc = Crc::new().add(&link).add(body).value().to_be_bytes();
+    let crc = Crc::new().with(&link).with(body).value().to_be_bytes();
     let (mut code_at, mut at) = (0, 1);
     for &byte in link.iter().chain(body).chain(&crc) {
         if byte != 0 {

@@ -1,0 +1,165 @@
+//! Where the messages are: what is kept in memory, in slots the caller owns.
+
+use bowline_proto::native::wire::Channel;
+
+use crate::message::{Clock, Flags, Policy, Range};
+
+/// The reason of a gap whose own is not known any more (§11.5).
+pub(crate) const LOST: u8 = 0;
+/// It made room for a later one of its stream.
+pub(crate) const OLDEST: u8 = 1;
+/// A later one of its stream took its place.
+pub(crate) const REPLACED: u8 = 2;
+/// Its time was up.
+pub(crate) const EXPIRED: u8 = 3;
+
+/// The memory for one message of an outbox: 24 bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Slot {
+    pub(crate) number: u64,
+    /// The address of its record.
+    pub(crate) at: u32,
+    /// See [`Flags::deadline`].
+    pub(crate) expires: u32,
+    /// Bytes of the record's body.
+    pub(crate) len: u16,
+    pub(crate) channel: [u8; 3],
+    pub(crate) flags: Flags,
+    /// Why those directly before it are missing.
+    pub(crate) reason: u8,
+}
+
+impl Slot {
+    /// A slot without a message.
+    pub const EMPTY: Slot =
+        Slot { number: 0, at: 0, expires: 0, len: 0, channel: [0; 3], flags: Flags(0), reason: LOST };
+
+    pub(crate) const fn channel(&self) -> Channel {
+        let [app, instance, tag] = self.channel;
+        Channel { app, instance, tag }
+    }
+
+    pub(crate) fn payload(&self) -> usize {
+        usize::from(self.len).saturating_sub(self.flags.prefix())
+    }
+
+    pub(crate) fn is_of(&self, policy: Policy, channel: [u8; 3]) -> bool {
+        self.flags.policy() == policy && self.channel == channel
+    }
+}
+
+/// The messages that are left, by their numbers.
+#[derive(Debug)]
+pub(crate) struct Index<'a> {
+    slots: &'a mut [Slot],
+    len: usize,
+    /// Why those behind the last message are missing.
+    tail: u8,
+}
+
+impl<'a> Index<'a> {
+    pub(crate) fn new(slots: &'a mut [Slot]) -> Self {
+        Index { slots, len: 0, tail: LOST }
+    }
+
+    /// The memory, given back.
+    pub(crate) fn into_slots(self) -> &'a mut [Slot] {
+        self.slots
+    }
+
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots[..self.len]
+    }
+
+    pub(crate) fn slots_mut(&mut self) -> &mut [Slot] {
+        &mut self.slots[..self.len]
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The first slot whose number is not below `number`.
+    fn place(&self, number: u64) -> usize {
+        self.slots().partition_point(|slot| slot.number < number)
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Slot> {
+        self.slots().get(self.place(number)).filter(|slot| slot.number == number)
+    }
+
+    /// Those behind `number`.
+    pub(crate) fn behind(&self, number: u64) -> &[Slot] {
+        &self.slots()[self.place(number.saturating_add(1))..]
+    }
+
+    /// `number` is not there: where the hole ends, given the last number there is, and why it is.
+    pub(crate) fn hole(&self, number: u64, last: u64) -> (u64, u8) {
+        match self.slots().get(self.place(number)) {
+            Some(next) => (next.number - 1, next.reason),
+            None => (last, self.tail),
+        }
+    }
+
+    /// Puts a message in, or in the place of the one with its number. False if there is no slot for it.
+    pub(crate) fn insert(&mut self, slot: Slot) -> bool {
+        let at = self.place(slot.number);
+        if let Some(there) = self.slots_mut().get_mut(at).filter(|there| there.number == slot.number) {
+            *there = Slot { reason: there.reason, ..slot };
+            return true;
+        }
+        if self.len == self.slots.len() {
+            return false;
+        }
+        self.slots.copy_within(at..self.len, at + 1);
+        self.len += 1;
+        let reason = if at + 1 == self.len { core::mem::replace(&mut self.tail, LOST) } else { LOST };
+        self.slots[at] = Slot { reason, ..slot };
+        true
+    }
+
+    /// The peer has everything up to `number`.
+    pub(crate) fn remove_through(&mut self, number: u64) {
+        let gone = self.place(number.saturating_add(1));
+        self.slots.copy_within(gone..self.len, 0);
+        self.len -= gone;
+    }
+
+    /// The message is dropped. There may be holes behind `acked`, up to `last`.
+    pub(crate) fn remove(&mut self, number: u64, reason: u8, (acked, last): (u64, u64)) {
+        let at = self.place(number);
+        if self.slots().get(at).is_none_or(|slot| slot.number != number) {
+            return;
+        }
+        let before = at.checked_sub(1).map_or(acked, |at| self.slots[at].number);
+        let merged = if number - 1 == before || self.slots[at].reason == reason { reason } else { LOST };
+        self.slots.copy_within(at + 1..self.len, at);
+        self.len -= 1;
+        let next = self.slots[..self.len].get_mut(at);
+        let touches = next.as_ref().map_or(number >= last, |next| next.number == number + 1);
+        // A hole behind it becomes one with it.
+        let behind = next.map_or(&mut self.tail, |next| &mut next.reason);
+        *behind = if touches || *behind == merged { merged } else { LOST };
+    }
+
+    /// Drops what a message of this stream takes the place of.
+    pub(crate) fn remove_range(&mut self, range: Range, policy: Policy, channel: [u8; 3], holes: (u64, u64)) {
+        let reason = if policy == Policy::KeepLatest { REPLACED } else { OLDEST };
+        let mut from = range.after;
+        while let Some(slot) =
+            self.behind(from).iter().find(|slot| slot.is_of(policy, channel)).filter(|slot| slot.number <= range.up_to)
+        {
+            from = slot.number;
+            self.remove(from, reason, holes);
+        }
+    }
+
+    /// The first message behind `number` whose time is up.
+    pub(crate) fn expired(&self, number: u64, clock: Clock) -> Option<&Slot> {
+        self.behind(number).iter().find(|slot| slot.flags.is_over(slot.expires, clock))
+    }
+}

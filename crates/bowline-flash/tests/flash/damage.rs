@@ -1,0 +1,113 @@
+//! Bits that rot.
+
+use bowline_flash::sim::Nor;
+use bowline_flash::{Clock, Expiry, Message, Outbox, Policy, ReadError, Slot};
+use bowline_proto::native::Item;
+use bowline_proto::native::wire::Channel;
+
+use crate::world::run;
+
+type Flash = Nor<4, 4, 512>;
+
+/// Each bit of a flash in turn. No payload is handed out that was not pushed, under another seq than its own;
+/// what is missing is told, unless it was behind the last record that is whole, where it cannot be told from
+/// one that was cut off.
+#[test]
+fn every_rotten_bit_is_found() {
+    let mut fresh = Flash::new(5);
+    let mut slots = [Slot::EMPTY; 16];
+    let push = |outbox: &mut Outbox<'_, &mut Flash>, id: u8| {
+        let message = Message {
+            channel: Channel { app: id, instance: 0, tag: 0 },
+            policy: Policy::Block,
+            expiry: Expiry::Never,
+            payload: &[id; 20],
+        };
+        run(outbox.push(&message, 0, Clock::default())).unwrap();
+    };
+    {
+        let (mut outbox, _) = run(Outbox::open(&mut fresh, &mut slots, 24, Clock::default())).unwrap();
+        run(outbox.begin_epoch(3)).unwrap();
+        for id in 1..=12 {
+            push(&mut outbox, id);
+            if id == 8 {
+                run(outbox.acknowledge(4)).unwrap();
+            }
+        }
+        run(outbox.remove(7, 5)).unwrap();
+        run(outbox.set_received(9)).unwrap();
+    }
+    let (mut told, mut unnoticed, mut back) = (0, 0, 0);
+    for bit in 0..fresh.image().len() * 8 {
+        let mut nor = fresh.clone();
+        nor.rots(bit / 8, (bit % 8) as u8);
+        let (mut outbox, report) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+        let mut found = 0;
+        for seq in outbox.acked() + 1..=outbox.last() {
+            if let Some(Item::Message { .. }) = outbox.item(seq) {
+                let mut buffer = [0; 24];
+                let read = run(outbox.read(seq, &mut buffer)).unwrap();
+                assert_eq!(read.payload, [seq as u8; 20], "bit {bit}");
+                assert_eq!(read.channel.app, seq as u8);
+                found += u64::from(seq > 4 && seq != 7);
+            }
+        }
+        let missing = 7 - found;
+        told += report.lost;
+        // A drop or an acknowledgement that has gone bad brings back what was dropped or acknowledged.
+        back += u64::from(outbox.waiting() > 7);
+        if missing > report.lost {
+            unnoticed += 1;
+            println!("bit {bit}: {missing} missing, {} told", report.lost);
+        }
+        assert!(outbox.last() >= 12 || report.lost > 0 || missing == 0, "bit {bit}: a seq would be given again");
+        assert!(outbox.received() == 9 || missing > 0 || outbox.received() == 0);
+    }
+    println!("{} bits: {told} messages told as lost, in {back} cases some came back", fresh.image().len() * 8);
+    assert_eq!(unnoticed, 0);
+    assert!(told >= 7 * 20 * 8, "each bit of each payload");
+}
+
+/// A message that goes bad while the board runs is not handed out; it becomes a gap, which stays one.
+#[test]
+fn what_rots_later_becomes_a_gap() {
+    let mut nor = Flash::new(5);
+    let mut slots = [Slot::EMPTY; 16];
+    let mut image = 0;
+    for life in 0..2 {
+        let (mut outbox, report) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+        let mut buffer = [0; 24];
+        if life == 0 {
+            for id in [1, 2, 3] {
+                let message = Message {
+                    channel: Channel::default(),
+                    policy: Policy::Block,
+                    expiry: Expiry::Never,
+                    payload: &[id; 20],
+                };
+                run(outbox.push(&message, 0, Clock::default())).unwrap();
+            }
+            let nor = outbox.close();
+            image = nor.image().windows(20).position(|bytes| bytes == [2; 20]).unwrap();
+            nor.rots(image + 5, 3);
+            continue;
+        }
+        assert_eq!((report.lost, report.waiting), (1, 2));
+        assert_eq!(outbox.item(2), Some(Item::Dropped { last: 2, reason: 0 }));
+        assert_eq!(run(outbox.read(2, &mut buffer)), Err(ReadError::Missing));
+        assert_eq!(run(outbox.read(3, &mut buffer)).unwrap().payload, [3; 20]);
+        outbox.close().rots(image, 0);
+    }
+    let (_, report) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+    assert_eq!((report.lost, report.waiting), (0, 2), "a loss is told once");
+}
+
+#[test]
+fn what_is_no_outbox_is_told_and_begun_anew() {
+    let mut nor = Flash::of_image(&[0x5a; 5 * 512]);
+    let mut slots = [Slot::EMPTY; 16];
+    let (_, report) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+    assert!(report.fresh && report.foreign);
+    let (_, report) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+    assert!(!report.fresh && !report.foreign);
+}

@@ -1,0 +1,11 @@
+//! The outbox on a simulated flash: power cuts everywhere, damage, wear, policies.
+
+mod cuts;
+mod damage;
+mod golden;
+mod lives;
+mod model;
+mod policies;
+mod size;
+mod wear;
+mod world;
