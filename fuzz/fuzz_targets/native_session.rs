@@ -259,7 +259,7 @@ impl End {
     }
 
     fn drains(&mut self, choices: &mut Choices<'_>) {
-        let (kind, len) = (choices.below(6), u32::from(choices.byte()) * 2);
+        let drops = choices.below(6) == 0;
         for at in 0..self.links.len() {
             let link = &mut self.links[at];
             link.handle_room(self.now, self.room);
@@ -276,19 +276,17 @@ impl End {
                     Output::Close(_) => break,
                     Output::Describe(seq) => {
                         assert!(seq > self.session.acked() && seq <= self.session.last(), "{seq} is not in the outbox");
-                        let item = if kind == 0 && seq > self.session.sent() {
+                        let item = if drops && seq > self.session.sent() {
                             Item::Dropped { last: seq + 1, reason: 1 }
                         } else {
-                            Item::Message { len }
+                            Item::Message { len: len(seq) }
                         };
                         link.handle_item(self.now, seq, item);
                     }
                     Output::Data { seq, .. } => {
                         assert!(seq > self.session.acked() && seq <= self.session.last(), "{seq} is not in the outbox");
-                        assert!(
-                            len as usize + usize::from(DATA_OVERHEAD) <= limit,
-                            "{len} bytes for a body of {limit}"
-                        );
+                        let len = usize::try_from(len(seq)).expect("small") + usize::from(DATA_OVERHEAD);
+                        assert!(len <= limit, "{len} bytes for a body of {limit}");
                     }
                     Output::BestEffort => {}
                     Output::Frame(frame) => {
@@ -318,4 +316,9 @@ impl End {
         let restored = Session::restore(session.side(), &saved).expect("what was saved");
         assert_eq!(restored.save(), saved);
     }
+}
+
+/// How long the message under a seq is: it is the same however often it is asked for.
+fn len(seq: u64) -> u32 {
+    (seq.wrapping_mul(37) % 400) as u32
 }
