@@ -3,13 +3,15 @@
 //! This file is the command line only. What a command does is a list of [`steps`]: the checks of
 //! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the pages that are
 //! written from the code in [`docs`], the proof that the core runs without an operating system in
-//! [`bare_metal`].
+//! [`bare_metal`],
+//! the fuzz targets in [`fuzz`].
 
 mod apt;
 mod bare_metal;
 mod checks;
 mod command;
 mod docs;
+mod fuzz;
 mod peers;
 mod steps;
 
@@ -56,16 +58,32 @@ enum Task {
     /// goes into `target/toolchains` and changes nothing on the system.
     BareMetal,
 
-    /// Everything CI runs: `test`, `bare-metal` and a release build of the binary `bowline`.
+    /// Run every fuzz target of `fuzz/` for a while. A finding fails it.
+    ///
+    /// Needs a C++ compiler, for libFuzzer. `fuzz/README.md` says how to run one target, and what to do about a
+    /// finding.
+    Fuzz {
+        /// How long each target runs.
+        #[arg(long, default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+    },
+
+    /// Explore the native engine in small worlds, in every order in which things can happen.
+    Model,
+
+    /// Everything CI runs: `test`, `bare-metal`, `model`, `fuzz` and a release build of the binary `bowline`.
     Ci,
 }
 
 fn main() -> ExitCode {
-    let (name, steps) = match Cli::parse().task {
+    let task = Cli::parse().task;
+    let (name, steps) = match task {
         Task::Test => ("test", checks::test_steps()),
         Task::Peers => ("peers", vec![peers::STEP]),
         Task::Docs => ("docs", vec![docs::STEP]),
         Task::BareMetal => ("bare-metal", bare_metal::STEPS.to_vec()),
+        Task::Fuzz { .. } => ("fuzz", vec![fuzz::STEP]),
+        Task::Model => ("model", vec![checks::MODEL]),
         Task::Ci => ("ci", checks::ci_steps()),
     };
     let mut context = match Context::new() {
@@ -75,5 +93,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Task::Fuzz { seconds } = task {
+        context.fuzz_seconds = seconds;
+    }
     steps::run(name, &steps, &mut context)
 }

@@ -15,6 +15,8 @@ pub(crate) struct Context {
     ci: bool,
     /// The MicroPython for the tests, once the step `peers` has found one that works.
     pub(crate) micropython: Option<PathBuf>,
+    /// How long each fuzz target runs.
+    pub(crate) fuzz_seconds: u64,
 }
 
 impl Context {
@@ -23,7 +25,7 @@ impl Context {
             .parent()
             .context("xtask is not inside the workspace: build it again from there")?;
         let ci = env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
-        Ok(Self { root: root.to_owned(), ci, micropython: None })
+        Ok(Self { root: root.to_owned(), ci, micropython: None, fuzz_seconds: 20 })
     }
 
     /// The folder for what is built or installed. It does not follow `CARGO_TARGET_DIR`: the

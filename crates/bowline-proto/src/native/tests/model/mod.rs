@@ -54,6 +54,13 @@ fn crashes_of_both_ends() {
 }
 
 #[test]
+fn a_server_that_crashes_while_it_sends() {
+    let budget = Budget { messages: [0, 1], crashes: [0, 1], ..ONE_EACH };
+    let small = world(Keeps::Everything, 2, budget);
+    explore("server crashes", small, world(Keeps::Everything, 2, Budget { messages: [1, 1], ..budget }));
+}
+
+#[test]
 fn takeovers() {
     let budget = Budget { messages: [1, 0], takeovers: 1, ..ONE_EACH };
     let small = world(Keeps::Everything, 2, budget);
@@ -69,9 +76,9 @@ fn storage_that_fails() {
 
 #[test]
 fn a_device_without_memory() {
-    let budget = Budget { messages: [1, 0], crashes: [1, 0], ..ONE_EACH };
+    let budget = Budget { messages: [2, 0], crashes: [1, 0], ..ONE_EACH };
     let small = world(Keeps::Nothing, 2, budget);
-    explore("no memory", small, world(Keeps::Nothing, 2, Budget { messages: [1, 1], ..budget }));
+    explore("no memory", small, world(Keeps::Nothing, 2, Budget { messages: [2, 1], ..budget }));
 }
 
 #[test]

@@ -124,7 +124,12 @@ impl World {
         for (conn, reason) in turn.closed {
             match reason {
                 CloseReason::Quarantined(_) | CloseReason::Peer(5) => self.seen.quarantined = true,
-                CloseReason::Replaced => self.seen.replaced = true,
+                CloseReason::Replaced => {
+                    self.seen.replaced = true;
+                    // Only by one that has started (§10.5).
+                    let by = |(other, link): &(u8, crate::native::Link)| *other != conn && link.is_up();
+                    self.seen.broken |= side == Side::Server && !self.server.links.iter().any(by);
+                }
                 CloseReason::Protocol | CloseReason::Credit | CloseReason::Version => self.seen.broken = true,
                 CloseReason::Peer(2 | 4 | 7) => self.seen.broken = true,
                 _ => {}
