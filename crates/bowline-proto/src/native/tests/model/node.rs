@@ -2,6 +2,7 @@
 
 use core::hash::{Hash, Hasher};
 use std::collections::VecDeque;
+use std::hash::DefaultHasher;
 use std::vec::Vec;
 
 use crate::Side;
@@ -259,5 +260,17 @@ impl Hash for Node {
             link.timers.is_set(Timer::Ack).hash(state);
         }
         (&self.outbox, &self.waiting, &self.disk, self.life, &self.past).hash(state);
+    }
+}
+
+/// By what is hashed.
+impl PartialEq for Node {
+    fn eq(&self, other: &Node) -> bool {
+        let hash = |node: &Node| {
+            let mut hasher = DefaultHasher::new();
+            node.hash(&mut hasher);
+            hasher.finish()
+        };
+        hash(self) == hash(other)
     }
 }

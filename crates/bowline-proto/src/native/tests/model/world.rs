@@ -1,8 +1,6 @@
 //! Two ends and the connections between them: every order in which things can happen.
 
-use core::hash::{Hash, Hasher};
 use std::collections::VecDeque;
-use std::hash::DefaultHasher;
 use std::vec::Vec;
 
 use stateright::{Model, Property};
@@ -36,7 +34,7 @@ pub(super) struct Small {
     pub(super) budget: Budget,
 }
 
-#[derive(Debug, Clone, Hash)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub(super) struct World {
     pub(super) device: Node,
     pub(super) server: Node,
@@ -46,18 +44,6 @@ pub(super) struct World {
     pub(super) backups: [Option<Disk>; 2],
     pub(super) restored: bool,
     pub(super) seen: Seen,
-}
-
-/// By what is hashed, which is all that decides what happens next.
-impl PartialEq for World {
-    fn eq(&self, other: &World) -> bool {
-        let hash = |world: &World| {
-            let mut hasher = DefaultHasher::new();
-            world.hash(&mut hasher);
-            hasher.finish()
-        };
-        hash(self) == hash(other)
-    }
 }
 
 /// What has happened that says something of the whole way here.
@@ -70,7 +56,7 @@ pub(super) struct Seen {
 }
 
 /// A connection: bytes arrive whole, in order and once, as long as it lasts.
-#[derive(Debug, Clone, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Conn {
     number: u8,
     /// Bodies under way, device to server and back. An empty one is the opening.
@@ -124,12 +110,7 @@ impl World {
         for (conn, reason) in turn.closed {
             match reason {
                 CloseReason::Quarantined(_) | CloseReason::Peer(5) => self.seen.quarantined = true,
-                CloseReason::Replaced => {
-                    self.seen.replaced = true;
-                    // Only by one that has started (§10.5).
-                    let by = |(other, link): &(u8, crate::native::Link)| *other != conn && link.is_up();
-                    self.seen.broken |= side == Side::Server && !self.server.links.iter().any(by);
-                }
+                CloseReason::Replaced => self.seen.replaced = true,
                 CloseReason::Protocol | CloseReason::Credit | CloseReason::Version => self.seen.broken = true,
                 CloseReason::Peer(2 | 4 | 7) => self.seen.broken = true,
                 _ => {}
@@ -213,7 +194,16 @@ impl World {
         let way = if side == Side::Server { &mut conn.up } else { &mut conn.down };
         let Some(body) = way.pop_front() else { return };
         let node = self.node(side);
+        let up = |node: &Node| -> Vec<u8> {
+            node.links.iter().filter(|(_, link)| link.is_up()).map(|(conn, _)| *conn).collect()
+        };
+        let before = up(node);
         let turn = if body.is_empty() { node.opens(number) } else { node.hears(number, &body) };
+        // Only a link that has started takes the session from another (§10.5).
+        let is_replaced =
+            |(conn, reason): &(u8, CloseReason)| *reason == CloseReason::Replaced && before.contains(conn);
+        let is_early = turn.closed.iter().any(is_replaced) && !up(node).contains(&number);
+        self.seen.broken |= side == Side::Server && is_early;
         self.finish(side, turn);
         self.drop_unheld(number);
     }
