@@ -9,9 +9,16 @@ use anyhow::{Context as _, Result, bail};
 use crate::bare_metal;
 use crate::chaos;
 use crate::command::{self, cargo};
+use crate::fuzz;
 use crate::peers;
 use crate::sim;
 use crate::steps::{Context, Outcome, Step};
+
+pub(crate) const MODEL: Step = Step {
+    name: "model",
+    advice: "the path that is printed leads to the state that must not be; `BOWLINE_MODEL=large` explores these worlds",
+    run: model,
+};
 
 /// Cheapest first, so that a slip shows at once.
 ///
@@ -48,7 +55,9 @@ pub(crate) fn test_steps() -> Vec<Step> {
 pub(crate) fn ci_steps() -> Vec<Step> {
     let mut steps = test_steps();
     steps.extend_from_slice(bare_metal::STEPS);
+    steps.push(MODEL);
     steps.extend_from_slice(sim::STEPS);
+    steps.push(fuzz::STEP);
     steps.push(chaos::STEP);
     steps.push(Step {
         name: "release build",
@@ -112,6 +121,17 @@ fn tests(context: &mut Context) -> Result<Outcome> {
     // Not `--all-targets`, which runs the benches; the doc tests have had their own step.
     command::run(with_peers(context).args(["test", "--workspace", "--lib", "--bins", "--tests", "--examples"]))?;
     Ok(Outcome::Noted("by `cargo test`, as cargo-nextest is not installed".to_owned()))
+}
+
+/// The larger worlds: with a compiler that optimizes they take a minute, without one ten.
+fn model(context: &mut Context) -> Result<Outcome> {
+    let arguments = ["test", "--profile", "sim", "--package", "bowline-proto", "--lib", "native::tests::model"];
+    command::run(cargo(&context.root).env("BOWLINE_MODEL", "large").args(arguments).args([
+        "--",
+        "--nocapture",
+        "--test-threads=1",
+    ]))?;
+    Ok(Outcome::Done)
 }
 
 fn release_build(context: &mut Context) -> Result<Outcome> {

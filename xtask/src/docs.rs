@@ -12,14 +12,7 @@ pub(crate) const STEP: Step =
     Step { name: "pages from the code", advice: "make the code build, and give what is new a comment", run: write };
 
 fn write(context: &mut Context) -> Result<Outcome> {
-    command::run(cargo(&context.root).env("BOWLINE_WRITE_DOCS", "1").args([
-        "test",
-        "--quiet",
-        "--package",
-        "bowline",
-        "--bin",
-        "bowline",
-        "reference",
-    ]))?;
+    let tests = ["test", "--quiet", "--package", "bowline", "--lib", "reference"];
+    command::run(cargo(&context.root).env("BOWLINE_WRITE_DOCS", "1").args(tests))?;
     Ok(Outcome::Done)
 }

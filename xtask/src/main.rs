@@ -3,7 +3,7 @@
 //! This file is the command line only. What a command does is a list of [`steps`]: the checks of
 //! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the pages that are
 //! written from the code in [`docs`], the long test with broken networks in [`chaos`], simulated worlds in [`sim`], the
-//! proof that the core runs without an operating system in [`bare_metal`].
+//! fuzz targets in [`fuzz`], the proof that the core runs without an operating system in [`bare_metal`].
 
 mod apt;
 mod bare_metal;
@@ -11,6 +11,7 @@ mod chaos;
 mod checks;
 mod command;
 mod docs;
+mod fuzz;
 mod peers;
 #[cfg(test)]
 mod scenarios;
@@ -76,8 +77,21 @@ enum Task {
     /// Builds everything once more, in `target/planted`.
     Mutants,
 
-    /// Everything CI runs: `test`, `bare-metal`, 10,000 simulated worlds, `mutants`, five minutes of `chaos`, and a
-    /// release build of the binary `bowline`.
+    /// Run every fuzz target of `fuzz/` for a while. A finding fails it.
+    ///
+    /// Needs a C++ compiler, for libFuzzer. `fuzz/README.md` says how to run one target, and what to do about a
+    /// finding.
+    Fuzz {
+        /// How long each target runs.
+        #[arg(long, default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+    },
+
+    /// Explore the native engine in small worlds, in every order in which things can happen.
+    Model,
+
+    /// Everything CI runs: `test`, `bare-metal`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`, five minutes of
+    /// `chaos`, and a release build of the binary `bowline`.
     Ci,
 }
 
@@ -90,6 +104,8 @@ fn main() -> ExitCode {
         Task::BareMetal => ("bare-metal", bare_metal::STEPS.to_vec()),
         Task::Mutants => ("mutants", vec![sim::MUTANTS]),
         Task::Chaos { .. } => ("chaos", vec![chaos::STEP]),
+        Task::Fuzz { .. } => ("fuzz", vec![fuzz::STEP]),
+        Task::Model => ("model", vec![checks::MODEL]),
         Task::Ci => ("ci", checks::ci_steps()),
     };
     let mut context = match Context::new() {
@@ -101,6 +117,9 @@ fn main() -> ExitCode {
     };
     if let Task::Chaos { minutes } = task {
         context.chaos_minutes = minutes;
+    }
+    if let Task::Fuzz { seconds } = task {
+        context.fuzz_seconds = seconds;
     }
     steps::run(name, &steps, &mut context)
 }

@@ -17,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) micropython: Option<PathBuf>,
     /// How long the step `chaos` takes.
     pub(crate) chaos_minutes: f64,
+    /// How long each fuzz target runs.
+    pub(crate) fuzz_seconds: u64,
 }
 
 impl Context {
@@ -25,7 +27,8 @@ impl Context {
             .parent()
             .context("xtask is not inside the workspace: build it again from there")?;
         let ci = env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
-        Ok(Self { root: root.to_owned(), ci, micropython: None, chaos_minutes: crate::chaos::MINUTES })
+        let (chaos_minutes, fuzz_seconds) = (crate::chaos::MINUTES, 20);
+        Ok(Self { root: root.to_owned(), ci, micropython: None, chaos_minutes, fuzz_seconds })
     }
 
     /// The folder for what is built or installed. It does not follow `CARGO_TARGET_DIR`: the

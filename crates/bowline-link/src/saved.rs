@@ -77,5 +77,30 @@ pub(crate) fn read(side: Side, format: u32, bytes: &[u8]) -> Result<Sessions, St
         [] => None,
         lines => Some(legacy::Session::restore(side, lines).map_err(|error| error.to_string())?),
     };
-    Ok(Sessions { dialect, bases: Bases { tx: u64::from_be_bytes(*tx), rx: u64::from_be_bytes(*rx) }, native, lines })
+    // The queues' numbers have 63 bits.
+    let (tx, rx) = (u64::from_be_bytes(*tx), u64::from_be_bytes(*rx));
+    let fits = |base: u64, seq: u64| base.checked_add(seq).is_some_and(|sum| sum >> 63 == 0);
+    if !fits(tx, native.last()) || !fits(rx, native.received()) {
+        return Err(format!("its epoch begins behind {tx} and {rx}, where no message can be"));
+    }
+    Ok(Sessions { dialect, bases: Bases { tx, rx }, native, lines })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the fuzz target `endpoint`: sums of these overflowed.
+    #[test]
+    fn bases_that_leave_no_room_for_the_epoch_are_refused() {
+        let mut native = native::Session::new(Side::Server);
+        native.handle_outbox(3);
+        let read = |bases| read(Side::Server, FORMAT, &write(Some(Dialect::Native), bases, &native.save(), None));
+        let largest = (1 << 63) - 1;
+        assert!(read(Bases { tx: largest - 3, rx: largest }).is_ok());
+        for bases in [(largest - 2, 0), (u64::MAX, 0), (0, largest + 1), (0, u64::MAX)] {
+            let problem = read(Bases { tx: bases.0, rx: bases.1 }).err().unwrap_or_default();
+            assert!(problem.contains("no message can be"), "{bases:?}: {problem}");
+        }
+    }
 }

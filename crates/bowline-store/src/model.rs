@@ -138,6 +138,24 @@ pub struct Device {
     pub outbox: Vec<OutboxMessage>,
 }
 
+impl Device {
+    /// What the rules of the queues do not allow. A database has no checksums: damage may leave it well formed.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let ends = |seqs: [Option<Seq>; 2], last: Seq| match seqs {
+            [Some(first), Some(end)] => first.0 > 0 && end <= last,
+            _ => true,
+        };
+        if !ends([self.inbox.first(), self.inbox.last()].map(|end| end.map(|message| message.seq)), self.inbox_last) {
+            return Some("a message of the inbox lies outside of it");
+        }
+        if !ends([self.outbox.first(), self.outbox.last()].map(|end| end.map(|message| message.seq)), self.outbox_last)
+        {
+            return Some("a message of the outbox lies outside of it");
+        }
+        (self.inbox_cursor > self.inbox_last).then_some("more of the inbox is processed than was ever in it")
+    }
+}
+
 /// A device and how much is stored for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSummary {

@@ -187,9 +187,13 @@ impl Store {
     /// [`Store::devices`]; holds at most what the device's quotas allow.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read, or says of the device what cannot be.
     pub fn load(&self, device: &str) -> Result<Option<Device>, ReadError> {
-        self.read(|connection| read::device(connection, device))
+        let found = self.read(|connection| read::device(connection, device))?;
+        match found.as_ref().and_then(Device::contradiction) {
+            Some(wrong) => Err(ReadError::Damaged(format!("device {device:?}: {wrong}"))),
+            None => Ok(found),
+        }
     }
 
     /// Dead letters of one device, or of all, oldest first. Blocks as [`Store::devices`].

@@ -297,6 +297,13 @@ impl Config {
         Self::parse(&text).with_context(|| format!("the configuration {} is not right", path.display()))
     }
 
+    /// What a text says, checked as far as no other file is needed for that.
+    pub(crate) fn checked(text: &str) -> anyhow::Result<Self> {
+        let config = Self::parse(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
     fn parse(text: &str) -> anyhow::Result<Self> {
         toml::from_str(text).map_err(|error| match nearest_field(error.message()) {
             Some(field) => anyhow::anyhow!("{error}did you mean `{field}`?"),

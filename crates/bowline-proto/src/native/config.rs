@@ -21,7 +21,7 @@ pub enum Inbox {
 }
 
 /// What a receiver can hold beside everything it has received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Room {
     /// Messages.
     pub messages: u64,

@@ -11,7 +11,7 @@ use crate::Side;
 use crate::time::{Duration, Instant};
 
 /// One transport connection's life, from opening to close. See the [module](super) for the contract.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Link {
     pub(super) config: Config,
     pub(super) side: Side,
@@ -30,7 +30,7 @@ pub struct Link {
 }
 
 /// §10.6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     /// Device: HELLO is to be sent.
     Hello,
@@ -50,7 +50,7 @@ pub(super) enum Phase {
 }
 
 /// What WELCOME said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Offer {
     pub(super) outcome: Outcome,
     pub(super) epoch: u64,
@@ -61,7 +61,7 @@ pub(super) struct Offer {
 }
 
 /// Frames that are to be sent.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Hash)]
 pub(super) struct Due {
     pub(super) welcome: bool,
     pub(super) start: bool,
@@ -151,7 +151,7 @@ impl CloseReason {
 }
 
 /// What stands in the outbox under a seq.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Item {
     /// A message with a payload of this many bytes.
     Message {

@@ -5,7 +5,7 @@ use super::session::Session;
 use super::wire::{Ack, Credit, MAX_CREDIT};
 
 /// The receiving half of a link.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(super) struct LinkRx {
     /// Received before this link, as told to the peer. Fixed once told.
     pub(super) claimed: Option<u64>,
@@ -26,7 +26,7 @@ pub(super) struct LinkRx {
 }
 
 /// Limits and cursors as the peer knows them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(super) struct Told {
     pub(super) durable: u64,
     pub(super) received: u64,

@@ -27,7 +27,7 @@ pub struct Session {
 }
 
 /// The sending half.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(super) struct Tx {
     pub(super) acked: u64,
     /// The outbox is stored up to here.
@@ -38,7 +38,7 @@ pub(super) struct Tx {
 }
 
 /// The receiving half. `processed` ≤ `durable` ≤ `received`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(super) struct Rx {
     pub(super) received: u64,
     pub(super) durable: u64,

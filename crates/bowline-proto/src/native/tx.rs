@@ -5,7 +5,7 @@ use super::session::Session;
 use super::wire::{Ack, Credit, Cursors};
 
 /// The sending half of a link.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(super) struct LinkTx {
     /// The seq to send next.
     pub(super) next: u64,

@@ -45,7 +45,7 @@ fn a_device_without_memory_begins_new_epochs_over_a_serial_line() {
     seen.at_least("resent duplicates gaps storage_failures best full epochs damaged", SEEDS / 10);
 }
 
-const WEATHER: Weather =
+pub(crate) const WEATHER: Weather =
     Weather { storm: (2_000, 12_000), work: (1, 250), faults: (10, 1_800), patience: KEEPALIVE.scaled(9, 1) };
 
 /// How often rare things have happened, by name. A world in which nothing goes wrong proves nothing.
@@ -68,22 +68,26 @@ impl Counts {
 fn for_each_seed(name: &'static str, transport: Transport, keeps: Keeps) -> Counts {
     let mut by_name = HashMap::new();
     let seeds = run_seeds(name, SEEDS, |seed, verbose| {
-        let world = World::new(transport, keeps, Rng::new(seed), verbose);
-        Run { world, serial: 0 }.goes(&mut by_name);
+        Run::new(World::new(transport, keeps, Rng::new(seed), verbose)).goes(&WEATHER, &mut by_name);
     });
     Counts { name, by_name, is_replay: seeds.is_none() }
 }
 
 /// One random conversation.
-struct Run {
+pub(crate) struct Run {
     world: World,
     /// Numbers messages, so that they differ.
     serial: u64,
 }
 
 impl Run {
-    fn goes(mut self, counts: &mut HashMap<&'static str, u64>) {
-        self.goes_through(&WEATHER);
+    pub(crate) fn new(world: World) -> Self {
+        Run { world, serial: 0 }
+    }
+
+    /// Through some weather, with the checker at the end. Counts what has happened, by name.
+    pub(crate) fn goes(mut self, weather: &Weather, counts: &mut HashMap<&'static str, u64>) {
+        self.goes_through(weather);
         self.check();
         self.world.device.counts();
         self.world.server.counts();

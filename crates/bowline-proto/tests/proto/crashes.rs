@@ -12,12 +12,12 @@ use crate::node::Node;
 use crate::random::{Payloads, Trouble, for_each_seed, qos, refs};
 use crate::world::{TIMEOUT, World};
 
-const WEATHER: Weather =
+pub(crate) const WEATHER: Weather =
     Weather { storm: (2_000, 15_000), work: (1, 400), faults: (10, 1_500), patience: TIMEOUT.scaled(3, 1) };
 
 /// Which ends are durable, and crash. The others keep their memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Durable {
+pub(crate) enum Durable {
     Both,
     Server,
     Device,
@@ -51,12 +51,12 @@ fn dialect(seed: u64) -> Dialect {
 fn run(name: &str, kind: impl Fn(u64) -> (Dialect, Durable, Payloads)) {
     for_each_seed(name, |seed, verbose| {
         let (dialect, durable, payloads) = kind(seed);
-        Run::new(seed, verbose, dialect, durable, payloads).goes()
+        Run::new(World::new(dialect, Rng::new(seed), verbose), durable, payloads).goes(&WEATHER)
     });
 }
 
 /// One random conversation.
-struct Run {
+pub(crate) struct Run {
     world: World,
     durable: Durable,
     payloads: Payloads,
@@ -65,8 +65,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64, verbose: bool, dialect: Dialect, durable: Durable, payloads: Payloads) -> Self {
-        let mut world = World::new(dialect, Rng::new(seed), verbose);
+    pub(crate) fn new(mut world: World, durable: Durable, payloads: Payloads) -> Self {
         if durable != Durable::Device {
             world.is_durable(Side::Server);
         }
@@ -76,8 +75,9 @@ impl Run {
         Run { world, durable, payloads, serial: 0 }
     }
 
-    fn goes(mut self) -> Trouble {
-        let end = self.goes_through(&WEATHER);
+    /// Through some weather, with the checker at the end.
+    pub(crate) fn goes(mut self, weather: &Weather) -> Trouble {
+        let end = self.goes_through(weather);
         self.check(end);
         let (device, server) = (&self.world.device, &self.world.server);
         let stores = [device, server].into_iter().filter_map(|node| node.store.as_ref());

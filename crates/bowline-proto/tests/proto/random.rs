@@ -16,7 +16,7 @@ use crate::world::{TIMEOUT, World};
 /// Seeds of each test, unless told otherwise.
 const SEEDS: u64 = 400;
 
-const WEATHER: Weather =
+pub(crate) const WEATHER: Weather =
     Weather { storm: (2_000, 15_000), work: (1, 400), faults: (10, 2_500), patience: TIMEOUT.scaled(3, 1) };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,30 +29,36 @@ pub(crate) enum Payloads {
 
 #[test]
 fn exactly_once_on_h() {
-    for_each_seed("H", |seed, verbose| Run::new(seed, verbose, Dialect::Headers, Payloads::Unique).goes());
+    for_each_seed("H", run(|_| Dialect::Headers, Payloads::Unique, false));
 }
 
 #[test]
 fn exactly_once_on_u() {
-    for_each_seed("U", |seed, verbose| Run::new(seed, verbose, Dialect::Upstream, Payloads::Unique).goes());
+    for_each_seed("U", run(|_| Dialect::Upstream, Payloads::Unique, false));
 }
 
 #[test]
 fn exactly_once_on_h_with_messages_all_alike() {
-    for_each_seed("H, alike", |seed, verbose| Run::new(seed, verbose, Dialect::Headers, Payloads::Alike).goes());
+    for_each_seed("H, alike", run(|_| Dialect::Headers, Payloads::Alike, false));
 }
 
 #[test]
 fn exactly_once_on_u_with_messages_all_alike() {
-    for_each_seed("U, alike", |seed, verbose| Run::new(seed, verbose, Dialect::Upstream, Payloads::Alike).goes());
+    for_each_seed("U, alike", run(|_| Dialect::Upstream, Payloads::Alike, false));
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_device_reboots() {
-    for_each_seed("reboots", |seed, verbose| {
-        let dialect = if seed % 2 == 0 { Dialect::Headers } else { Dialect::Upstream };
-        Run { reboots: true, ..Run::new(seed, verbose, dialect, Payloads::Unique) }.goes()
-    });
+    let dialect = |seed| if seed % 2 == 0 { Dialect::Headers } else { Dialect::Upstream };
+    for_each_seed("reboots", run(dialect, Payloads::Unique, true));
+}
+
+/// The conversation of a seed.
+fn run(dialect: impl Fn(u64) -> Dialect, payloads: Payloads, reboots: bool) -> impl Fn(u64, bool) -> Trouble {
+    move |seed, verbose| {
+        let world = World::new(dialect(seed), Rng::new(seed), verbose);
+        Run::new(world, payloads, reboots).goes(&WEATHER)
+    }
 }
 
 /// Runs the seeds that the environment asks for. A world in which nothing goes wrong proves nothing.
@@ -122,7 +128,7 @@ impl AddAssign for Trouble {
 }
 
 /// One random conversation.
-struct Run {
+pub(crate) struct Run {
     world: World,
     payloads: Payloads,
     reboots: bool,
@@ -136,21 +142,13 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64, verbose: bool, dialect: Dialect, payloads: Payloads) -> Self {
-        let world = World::new(dialect, Rng::new(seed), verbose);
-        Run {
-            world,
-            payloads,
-            reboots: false,
-            serial: 0,
-            from_server: vec![],
-            from_device: vec![vec![]],
-            lives: vec![],
-        }
+    pub(crate) fn new(world: World, payloads: Payloads, reboots: bool) -> Self {
+        Run { world, payloads, reboots, serial: 0, from_server: vec![], from_device: vec![vec![]], lives: vec![] }
     }
 
-    fn goes(mut self) -> Trouble {
-        let end = self.goes_through(&WEATHER);
+    /// Through some weather, with the checker at the end.
+    pub(crate) fn goes(mut self, weather: &Weather) -> Trouble {
+        let end = self.goes_through(weather);
         self.check(end);
         Trouble::of([&self.world.device, &self.world.server])
     }

@@ -1,8 +1,8 @@
 //! What is kept, and the rules of the queues.
 
 use bowline_store::{
-    Change, CommitError, DeadId, Direction, Durability, Limits, Millis, OutboxMessage, Queue, Quota, QuotaUnit, Seq,
-    Store, Transaction,
+    Change, CommitError, DeadId, Direction, Durability, Limits, Millis, OutboxMessage, Queue, Quota, QuotaUnit,
+    ReadError, Seq, Store, Transaction,
 };
 
 use crate::harness::{
@@ -47,6 +47,30 @@ fn everything_a_device_has_is_there_after_a_restart() {
         assert_eq!(device.session.expect("saved").state, [0, 255]);
         assert_eq!((device.summary.persistent, device.summary.last_seen), (false, Millis(77)));
         assert_eq!(store.load("b").expect("readable"), None);
+    }
+}
+
+/// Found by the fuzz target `endpoint`: whoever goes on from such numbers counts below zero.
+#[test]
+fn numbers_that_contradict_each_other_are_damage() {
+    let wrong = [
+        "UPDATE device SET inbox_cursor = 4",
+        "UPDATE device SET inbox_last = 2",
+        "UPDATE device SET outbox_last = 0",
+        "UPDATE inbox SET seq = 0",
+        "UPDATE outbox SET seq = 0",
+    ];
+    for sql in wrong {
+        let folder = fast_folder();
+        let open = || Store::open(folder.path(), Durability::Os, Limits::default()).expect("opens");
+        let store = open();
+        store.commit(Change::device("a", true, Millis(1))).wait().expect("commits");
+        store.commit(Transaction::new().with(receive("a", 3, b"x")).with(send("a", 1, b"x"))).wait().expect("commits");
+        assert!(store.load("a").is_ok());
+        drop(store);
+        rusqlite::Connection::open(folder.path().join("bowline.db")).unwrap().execute(sql, ()).expect(sql);
+        let error = open().load("a").unwrap_err();
+        assert!(matches!(error, ReadError::Damaged(_)), "{sql}: {error}");
     }
 }
 

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use crate::how::How;
 
 pub(crate) use client::{Client, escape};
-pub(crate) use server::{Api, Socket};
+pub(crate) use server::{Api, Socket, routes};
 pub(crate) use tcp::Tcp;
 
 /// Where the socket is.

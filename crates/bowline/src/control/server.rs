@@ -87,7 +87,7 @@ impl Socket {
 }
 
 /// Everything there is. `docs/api/openapi.yaml` describes it, and a test compares.
-fn routes(api: Api) -> Router {
+pub(crate) fn routes(api: Api) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/devices", get(devices::list))

@@ -1,4 +1,5 @@
 mod keeping;
+mod model;
 mod moving;
 mod properties;
 mod script;

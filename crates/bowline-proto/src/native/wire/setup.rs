@@ -53,7 +53,7 @@ pub struct Start {
 }
 
 /// What the server says to the device's epoch (§10.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// It goes on.
     Resumed,
