@@ -37,12 +37,12 @@ macro_rules! bugs {
 
 bugs! {
     AckBeforePersist "a message is acknowledged on N before it is stored",
-    IdReset "a restored session on H or U numbers from 00",
+    IdReset "a restored session on H or U numbers from 00, what was in flight too",
     DroppedResend "a new link does not send again what the dead one had sent",
     EpochReuse "a device that begins a new life is offered the epoch of its last one",
     CursorOutsideCommit "what is in the inbox is not what the session has received",
     WindowOffByOne "one message more is sent than there is credit for",
-    DedupeWrap "an id that comes round is taken for a resend, whatever its bytes",
+    DedupeWrap "ids on H and U come round after 32 where resends are told from new messages",
     GapNotReported "the application is not told of what was dropped",
     CreditLeak "room in the inbox is never told again",
     TakeoverBeforeProof "an opening takes the session before its device has shown that it is there",

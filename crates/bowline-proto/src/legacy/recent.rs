@@ -47,7 +47,7 @@ impl Recent {
 
     pub(super) fn contains(&self, id: MessageId, digest: u64) -> bool {
         if crate::planted!(DedupeWrap) {
-            return self.contains_id(id);
+            return self.iter().any(|(old, _)| old.number() % 32 == id.number() % 32);
         }
         self.entries[..self.len].contains(&Entry { id, digest })
     }
@@ -76,7 +76,7 @@ impl Recent {
         let mut kept = 0;
         for at in 0..self.len {
             let entry = self.entries[at];
-            if !entry.id.is_far_from(id) || crate::planted!(DedupeWrap) {
+            if !entry.id.is_far_from(id) {
                 self.entries[kept] = entry;
                 kept += 1;
             }

@@ -113,7 +113,8 @@ impl Session {
         };
         let acknowledges = dialect.is_some_and(Dialect::acknowledges);
         let (next, id) = (MessageId::new(next), MessageId::new(id));
-        let next = if crate::planted!(IdReset) && flying == 0 { MessageId::FIRST } else { next };
+        let (next, flying, id) =
+            if crate::planted!(IdReset) { (MessageId::FIRST, 0, MessageId::FIRST) } else { (next, flying, id) };
         let in_flight = match flying {
             0 if id.is_first() => None,
             1 if acknowledges && Tx::may_stand(id, next) => Some(id),
