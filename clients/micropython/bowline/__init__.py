@@ -6,7 +6,9 @@
 #   native     dialect N, our own; keyed: its login with a key
 #   headers    dialect H, which servers of micropython-iot speak, too
 #   outbox     messages that wait in a file on the flash
+#   queue      messages that wait in RAM
 #   apps       several apps over one link; mqtt: one of them
+#   oneshot    one question, one answer; services: echo, http and the time of the server
 #   wifi, wdog supervision of WiFi and of the program
 #
 # Nothing is imported that a program does not use: `from bowline.client import Client`.

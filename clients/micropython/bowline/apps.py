@@ -6,7 +6,6 @@ import sys
 
 from .client import Client, launch, notify
 
-TimeoutError = asyncio.TimeoutError
 UNREAD = 5  # messages of an app that wait for it
 
 _handler = None
@@ -28,7 +27,7 @@ class AppHandler(Client):
         super().__init__(loop, my_id, server, port, timeout=timeout, conn_cb=self._state,
                          verbose=verbose, led=led, **kw)
         _handler = self
-        self._reader = asyncio.create_task(self._dispatch())
+        asyncio.create_task(self._dispatch())
 
     # An id that no app has, if possible one under which nothing old can come.
     def addInstance(self, app):
@@ -61,14 +60,9 @@ class AppHandler(Client):
 
     def close(self):
         global _handler
-        if not self._closed:
-            if _handler is self:
-                _handler = None
-            try:
-                self._reader.cancel()
-            except RuntimeError:
-                pass  # an app closes it
-            super().close()
+        if _handler is self:
+            _handler = None
+        super().close()  # and with it ends _dispatch
 
     def _state(self, state, *args):
         for app in list(self.apps.values()):
@@ -96,8 +90,7 @@ class AppHandler(Client):
                 except Exception as e:
                     sys.print_exception(e)  # that app's business alone
         except OSError as e:
-            if not self._closed:
-                sys.print_exception(e)
+            self.log("no more apps:", e)
 
 
 # One app. A subclass has its ident and overrides `handle`, a function or a coroutine; until that returns
@@ -152,63 +145,3 @@ class App:
         self.data = None
         notify(self._ev)
         self.handler.deleteInstance(self)
-
-
-# One question, one answer. An answer has the tag of its question, so that one of an earlier life of the
-# board is not taken for it.
-class _Request(App):
-    _tag = None
-
-    def __init__(self, ident, tag, handler):
-        if _Request._tag is None:
-            import os
-
-            _Request._tag = os.urandom(1)[0]
-        super().__init__(ident, handler)
-        self.any = tag is not None
-        if tag is None:
-            tag = _Request._tag = (_Request._tag + 1) & 0xFF
-        self.tag = tag
-
-    def takes(self, tag):
-        return self.any or tag == self.tag
-
-
-# Asks the app `ident` and returns its answer. `tag`: a byte of the app's own; then any answer will do.
-# TimeoutError after `timeout` s: an answer that comes later is discarded, and counted as `late`.
-async def request(ident, data, tag=None, timeout=30, qos=True, handler=None):
-    app = _Request(ident, tag, handler)
-    answered = False
-    try:
-        answer = await asyncio.wait_for(_ask(app, data, qos), timeout)
-        answered = True
-        return answer
-    finally:
-        app.active = False
-        app.handler.deleteInstance(app, not answered)
-
-
-async def _ask(app, data, qos):
-    # The answer may be there before the ACK is.
-    await app.write(app.tag, data, qos)
-    return (await app.read())[1]
-
-
-# As in the reference: writes `message` under `header`, waits for one answer: (header, object).
-async def AppTemporary(AppClass, header, message, timeout=120, ident=None):
-    app = AppClass()
-    if ident is not None:
-        app.ident = ident
-
-    async def ask():
-        await app.write(header, message)
-        return await app.read()
-
-    answer = None
-    try:
-        answer = await asyncio.wait_for(ask(), timeout)
-        return answer
-    finally:
-        await app.stop()
-        if answer is None:
-            app.handler._past.append(app.id)

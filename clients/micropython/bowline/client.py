@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
 import asyncio
+import errno
 import gc
 import json
+import socket
 import sys
 import time
 
-gc.collect()
+from .queue import Ram
 
 
 # Runs a callback, or a coroutine in a task of its own. What it raises is shown and harms nobody.
@@ -15,14 +17,7 @@ def launch(f, *args):
     try:
         res = f(*args)
         if hasattr(res, "send"):
-            asyncio.create_task(_shown(res))
-    except Exception as e:
-        sys.print_exception(e)
-
-
-async def _shown(coro):
-    try:
-        await coro
+            asyncio.create_task(res)
     except Exception as e:
         sys.print_exception(e)
 
@@ -33,59 +28,75 @@ def notify(event):
     event.clear()
 
 
+# Waits until a socket can be read, or written. What asyncio's streams do, without loading them.
+def ready(s, write=False):
+    q = asyncio.core._io_queue
+    yield q.queue_write(s) if write else q.queue_read(s)
+
+
 # One connection's life.
 class Link:
-    def __init__(self, stream, fail):
-        self.stream = stream
+    def __init__(self, addr, fail):
+        a = socket.getaddrinfo(addr[0], addr[1], 0, socket.SOCK_STREAM)[0]
+        self.s = s = socket.socket(a[0], a[1], a[2])
         self.fail = fail
-        self.pend = b""  # what the socket has not taken yet
+        self.pend = None  # what the socket has not taken yet
         self.free = asyncio.Event()  # notified when it has
-        self._task = None
+        self.busy = None  # the task that waits for that
+        self.joined = False  # the connection is there
         self.wrote = self.heard = time.ticks_ms()
         self.wait = 0  # ms to stay away after it
+        s.setblocking(False)
         try:
-            import socket
-
-            stream.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Many messages at once must not wait for the TCP ACK of the first.
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (AttributeError, OSError):
-            pass  # a port without it: a little slower when many messages go at once
+            pass
+        try:
+            s.connect(a[-1])
+        except OSError as e:
+            if e.errno != errno.EINPROGRESS:
+                s.close()
+                raise
 
-    # Never blocks: what the socket does not take goes out in a task of its own.
+    # Never blocks: what the socket does not take goes out in a task of its own. So does what comes
+    # first, for the connection is not there yet.
     def send(self, data):
+        if not self.s:
+            return
         self.wrote = time.ticks_ms()
-        if self._task is None:
+        if not self.busy:
             try:
-                n = self.stream.s.write(data) or 0
+                n = self.joined and self.s.write(data) or 0
             except OSError as e:
                 self.fail(e)
                 return
             if n == len(data):
                 return
-            data = data[n:]
-            self._task = asyncio.create_task(self._flush())
-        self.pend += data
+            self.pend = data[n:]
+            self.busy = asyncio.create_task(self._flush())
+        else:
+            self.pend += data
 
     async def _flush(self):
         try:
             while self.pend:
-                p = self.pend
-                self.pend = b""
-                self.stream.write(p)
-                await self.stream.drain()
+                await ready(self.s, True)
+                n = self.s.write(self.pend)
+                if n:
+                    self.pend = self.pend[n:]
                 self.wrote = time.ticks_ms()
-            self._task = None
+            self.joined = True
+            self.busy = None
             notify(self.free)
         except OSError as e:
             self.fail(e)
 
-    @property
-    def busy(self):
-        return self._task is not None
-
     def close(self):
-        if self._task:
-            self._task.cancel()
-        self.stream.s.close()
+        if self.busy:
+            self.busy.cancel()
+        self.s.close()
+        self.s = None
         notify(self.free)
 
 
@@ -96,12 +107,14 @@ class Client:
                  dialect="H", key=None, outbox=None, cursor=False, queue=5, body=512):
         self._id = my_id.encode() if isinstance(my_id, str) else bytes(my_id)
         self._to = timeout
-        self._addr = (server, port)
+        self._addr = server, port
+        self._ssid = ssid
+        self._pw = pw
         self._concb = conn_cb
-        self._conargs = conn_cb_args or ()
+        self._args = conn_cb_args or ()
         self._verbose = verbose
         self._led = led
-        self._feed = lambda stop=False: None
+        self._feed = None
         if wdog:
             from .wdog import watchdog
 
@@ -109,29 +122,24 @@ class Client:
         self.connects = 0  # links that came up
         self.seq = None  # (epoch, seq) of the message that was read last, on N
         self.lost = 0  # best effort that came and found no room
-        self.bad = 0  # messages that could not be read
+        self.bad = 0  # messages and lines that could not be read
         self.error = None  # what ended the client
         self.reason = None  # why the last link, or attempt, ended
         self._ok = False
-        self._closed = False
-        self._init = True
+        self._init = True  # the server was never there
         self._link = None
+        self._tasks = ()  # of the link
         self._q = []  # (epoch, seq, size, header, object)
         self._held = 0  # bytes in it
         self._took = None  # the message that was read last
+        self._line = []  # who waits for room in the outbox, in order
         self._rx = asyncio.Event()
         self._up = asyncio.Event()
         self._acks = asyncio.Event()
         self._gone = asyncio.Event()
-        self._turn = asyncio.Lock()  # whoever waits for room in the outbox, in order
-        self._puts = 0
         self.queue = queue
         self.cursor = cursor
-        if outbox is None:
-            from .queue import Ram
-
-            outbox = Ram()
-        self.outbox = outbox
+        self.outbox = outbox or Ram()
         if dialect == "N":
             from .native import Native
 
@@ -141,21 +149,18 @@ class Client:
 
             self._d = Headers(self)
         else:
-            raise ValueError("dialect is H, or N with or without a key")
-        self._wifi = None
-        self._sta_if = None
+            raise ValueError("dialect")
+        self._wifi = self._sta_if = None
         try:
             import network
 
             from .wifi import Wifi
 
-            self._wifi = Wifi(self, network, ssid, pw)
+            self._wifi = Wifi(self, network)
             self._sta_if = self._wifi.sta
-            self._ssid, self._pw = ssid, pw
         except ImportError:
             pass  # a wired board, or a computer
         gc.collect()
-        self._tasks = ()  # of the link
         self._task = asyncio.create_task(self._run())
 
     # ---- what a program uses ----
@@ -163,8 +168,7 @@ class Client:
     # Waits until the server is there.
     def __iter__(self):
         while not self._ok:
-            self._alive()
-            yield from self._up.wait()
+            yield from self._wait(self._up)
 
     __await__ = __iter__
 
@@ -175,247 +179,159 @@ class Client:
 
     # (header or None, object)
     async def read(self):
-        self._handled()
+        m = self._took
+        if m:
+            self._took = None
+            try:
+                self._d.handled(m)
+            except OSError:  # it could not be stored: the next read tries again
+                self._took = m
+                raise
         while not self._q:
-            self._alive()
-            await self._rx.wait()
-        m = self._q.pop(0)
+            await self._wait(self._rx)
+        self._took = m = self._q.pop(0)
         self._held -= m[2]
-        self._took = m
-        self.seq = m[:2]
+        self.seq = m[:2] if m[0] else None
         self._d.room()
-        return m[3], m[4]
+        return m[3:]
 
     async def readline(self):
         return (await self.read())[1]
 
     # qos: returns when the server has it. Otherwise when it was sent; False if the link broke then.
     async def write(self, header, buf, qos=True):
-        data = self.encode(buf)
-        self._d.check(header, data)
-        if not qos:
-            await self
-            return await self._d.best(header, data)
-        n = await self._put(header, data)
-        while self.outbox.done < n:
-            self._alive()
-            await self._acks.wait()
-        return True
+        if qos:
+            await self._arrived(await self.post(header, buf))
+            return True
+        data = self._check(header, buf)
+        await self
+        return await self._d.best(header, data)
 
     async def writeline(self, buf, qos=True):
         return await self.write(None, buf, qos)
 
     # Returns when the message is in the outbox, in the file if that is one: it will arrive.
     async def post(self, header, buf):
-        data = self.encode(buf)
-        self._d.check(header, data)
-        await self._put(header, data)
+        return await self.put(header, self._check(header, buf))
 
-    # Waits until everything has arrived that was in the outbox at the call.
+    # Waits until everything has arrived that was posted before.
     async def flush(self):
-        n = self.outbox.done + self.outbox.last - self.outbox.acked
-        while self.outbox.done < n:
-            self._alive()
-            await self._acks.wait()
+        ob = self.outbox
+        await self._arrived(ob.done + ob.last - ob.acked)
 
     # Ends the client; stops a watchdog that can be stopped.
     def close(self):
-        if not self._closed:
-            self._closed = True
-            # Before the socket: it must not be polled any more. From a callback it is this very task.
-            for t in self._tasks + (self._task,):
-                try:
-                    t.cancel()
-                except RuntimeError:
-                    pass
-            self._down()
-            if self._link:
-                self._link.close()
-            self._feed(True)
-            self.outbox.close()
-            self._wake()
+        if not self.error:
+            self._end(OSError("closed"))
+            self._drop()
+            try:
+                self._task.cancel()
+            except RuntimeError:
+                pass  # called by a callback of that very task, which ends by itself
 
     # ---- to be overridden ----
 
-    # Awaited at the start while there is no WiFi (but on an ESP8266 first of all the network it has
-    # stored is tried). What it raises ends the client.
+    # Awaited at the start while there is no WiFi (on an ESP8266 the network that it has stored is tried
+    # first). What it raises ends the client.
     async def bad_wifi(self):
         if not self._ssid:
             raise OSError("No initial WiFi connection.")
         while not await self._wifi.join():
             pass
 
-    # Awaited after every failed attempt, until the server was there once. What it raises ends the client.
+    # Awaited after every failed attempt until the server was there once. What it raises ends the client.
     async def bad_server(self):
         pass
-
-    # A message that could not be read. It is acknowledged, because the next one waits behind it.
-    def bad_message(self, data):
-        self.log("cannot read", data)
-
-    def encode(self, obj):
-        return b"" if obj is None else json.dumps(obj).encode()
-
-    def decode(self, data):
-        return json.loads(data.decode()) if data else None
-
-    # ---- what the dialects use ----
 
     def log(self, *args):
         if self._verbose:
             print(*args)
 
-    # The link is of use from here on.
-    def came_up(self):
-        if self._ok:
-            return
-        self._ok = True
-        self._init = False
-        self.connects += 1
-        notify(self._up)
-        if self._concb:
-            launch(self._concb, True, *self._conargs)
+    # ---- what the dialects use ----
 
-    # A message of the server, for the application. `qos`: whoever cannot take it must not lose it.
+    # The link is of use from here on, or not any more.
+    def state(self, ok):
+        if ok != self._ok:
+            self._ok = ok
+            if ok:
+                self._init = False
+                self.connects += 1
+                notify(self._up)
+            if self._concb:
+                launch(self._concb, ok, *self._args)
+
+    # A message of the server, for the application. False if it cannot be read: that is the end of it.
     def deliver(self, epoch, seq, header, data):
         try:
             try:
-                obj = self.decode(data)
+                obj = json.loads(data.decode()) if data else None
             except MemoryError:
                 gc.collect()
-                obj = self.decode(data)
+                obj = json.loads(data.decode())
         except Exception:
             self.bad += 1
-            self.bad_message(data)
-            return
+            self.log("bad", data)
+            return False
         self._q.append((epoch, seq, len(data), header, obj))
         self._held += len(data)
         notify(self._rx)
+        return True
 
-    def full(self):
-        return len(self._q) >= self.queue
-
-    # The head of the outbox, and all up to `seq`, have arrived.
+    # All up to `seq` have arrived. `now`: that must be known after a restart before more is sent.
     def acked(self, seq, now=False):
         if seq > self.outbox.acked:
             self.outbox.ack(seq, now)
             notify(self._acks)
 
-    def beat(self):
-        led = self._led
-        if led is not None:
-            led.toggle() if hasattr(led, "toggle") else led(not led())
+    # Into the outbox, in order. Returns how many must have arrived for this one to have.
+    async def put(self, header, data):
+        ob = self.outbox
+        if self.error:
+            raise self.error
+        if self._line or not ob.put(header, data):
+            me = object()
+            self._line.append(me)
+            try:
+                while self._line[0] is not me or not ob.put(header, data):
+                    await self._wait(self._acks)
+            finally:
+                self._line.remove(me)
+                notify(self._acks)
+        if self._ok:
+            self._d.pump()
+        return ob.done + ob.last - ob.acked
 
     # ---- inside ----
 
-    def _alive(self):
+    def _check(self, header, buf):
+        data = b"" if buf is None else json.dumps(buf).encode()
+        self._d.check(header, data)
+        return data
+
+    async def _arrived(self, n):
+        while self.outbox.done < n:
+            await self._wait(self._acks)
+
+    async def _wait(self, event):
         if self.error:
             raise self.error
-        if self._closed:
-            raise OSError("closed")
+        await event.wait()
 
-    def _wake(self):
+    def _end(self, error):
+        self.error = error
         for event in (self._up, self._rx, self._acks):
             notify(event)
+        if self._feed:
+            self._feed(True)
+            self._feed = None
 
-    def _handled(self):
-        m = self._took
-        if m:
-            self._d.handled(m[0], m[1])  # OSError: it could not be stored, the next read tries again
-            self._took = None
-
-    # Returns how many must have arrived for this one to have.
-    async def _put(self, header, data):
-        ob = self.outbox
-        if self._puts or not ob.put(header, data):
-            self._puts += 1
-            try:
-                async with self._turn:
-                    while not ob.put(header, data):
-                        self._alive()
-                        await self._acks.wait()
-            finally:
-                self._puts -= 1
-        n = ob.done + ob.last - ob.acked
-        if self._ok:
-            self._d.pump()
-        return n
-
-    def _down(self):
-        if self._ok:
-            self._ok = False
-            if self._concb:
-                launch(self._concb, False, *self._conargs)
-
+    # Sleeps. The watchdog is fed: this program has not crashed.
     async def pause(self, ms):
-        while ms > 0:  # fed in between: this program has not crashed
-            self._feed()
+        while ms > 0:
+            if self._feed:
+                self._feed()
             await asyncio.sleep_ms(min(ms, 2000))
             ms -= 2000
-        self._feed()
-
-    async def _run(self):
-        import random
-
-        back = 100
-        fails = 0
-        try:
-            if self._wifi:
-                await self._wifi.first()
-            while not self._closed:
-                if self._wifi:
-                    await self._wifi.up()
-                wait = await self._once()
-                if wait is None:  # it was up
-                    back, fails, wait = 100, 0, 0
-                else:
-                    fails += 1
-                    if self._init:
-                        await self.bad_server()
-                    # Connected to a WiFi that leads nowhere: some access points need to be left.
-                    if self._wifi and not fails % 5:
-                        await self._wifi.leave()
-                await self.pause(wait + back // 2 + random.getrandbits(16) * back // 131072)
-                if fails:
-                    back = min(back * 2, self._to)
-        except Exception as e:
-            self.error = e
-            self.log("client ended:", e)
-            self._feed(True)
-            self._wake()
-
-    # One attempt, and the link if there is one. None if it was up, else the ms to stay away longer.
-    async def _once(self):
-        self._gone.clear()
-        self.reason = None
-        link = None
-        try:
-            stream = (await asyncio.wait_for_ms(asyncio.open_connection(*self._addr), self._to))[0]
-            link = self._link = Link(stream, self._fail)
-            hello = self._d.start(link)
-            if hello[1]:
-                await asyncio.sleep_ms(hello[1])
-            link.send(hello[0])
-            self._tasks = (
-                asyncio.create_task(self._read(link)),
-                asyncio.create_task(self._tick(link)),
-            )
-            await self._gone.wait()
-        except (OSError, asyncio.TimeoutError) as e:
-            self._fail(e)
-        finally:
-            for t in self._tasks:
-                t.cancel()
-            self._tasks = ()
-            if link:
-                self._d.stop()
-                self._link = None
-                link.close()
-            up = self._ok
-            self._down()
-            self.log("no link:", self.reason)
-            gc.collect()
-        return None if up else link.wait if link else 0
 
     # Ends the present link, whoever calls it.
     def _fail(self, reason):
@@ -423,25 +339,93 @@ class Client:
             self.reason = reason
             self._gone.set()
 
+    # Clears up after it. The tasks go before the socket: that must not be polled any more.
+    def _drop(self):
+        for t in self._tasks:
+            try:
+                t.cancel()
+            except RuntimeError:
+                pass  # one of them closes the client
+        self._tasks = ()
+        if self._link:
+            self._d.link = None
+            self._link.close()
+            self._link = None
+        self.state(False)
+
+    async def _run(self):
+        import random
+
+        wifi = self._wifi
+        back = 100
+        fails = 0
+        try:
+            if wifi:
+                await wifi.first()
+            while not self.error:
+                if wifi:
+                    await wifi.up()
+                self._gone.clear()
+                link = None
+                try:
+                    self._link = link = Link(self._addr, self._fail)
+                    self._d.start(link)
+                    self._tasks = (
+                        asyncio.create_task(self._read(link)),
+                        asyncio.create_task(self._tick()),
+                    )
+                    await self._gone.wait()
+                except OSError as e:
+                    self._fail(e)
+                up = self._ok
+                self._drop()
+                self.log("no link:", self.reason)
+                gc.collect()
+                if up:
+                    fails = 0
+                    back = 100
+                else:
+                    fails += 1
+                    if self._init:
+                        await self.bad_server()
+                    # Connected to a WiFi that leads nowhere: some access points have to be left.
+                    if wifi and not fails % 5:
+                        await wifi.leave()
+                wait = link.wait if link else 0
+                await self.pause(wait + (back + random.getrandbits(16) * back // 65536) // 2)
+                if not up:
+                    back = min(back * 2, self._to)
+        except Exception as e:
+            if not self.error:
+                self.log("ended:", e)
+                self._drop()
+                self._end(e)
+
     async def _read(self, link):
+        led = self._led
         try:
             while True:
-                data = await link.stream.read(256)
+                await ready(link.s)
+                data = link.s.read(256)
+                if data is None:
+                    continue
                 if not data:
-                    raise OSError("closed by the server")
+                    raise OSError("closed")
+                link.heard = time.ticks_ms()
+                if led is not None:
+                    led.toggle() if hasattr(led, "toggle") else led(not led())
                 self._d.feed(data)
         except Exception as e:
             if not isinstance(e, (OSError, ValueError)):
                 sys.print_exception(e)
             self._fail(e)
 
-    async def _tick(self, link):
+    async def _tick(self):
         try:
             while True:
-                self._feed()
                 if self._wifi and not self._wifi.sta.isconnected():
                     raise OSError("no WiFi")
-                # Not too long: the watchdog waits.
-                await asyncio.sleep_ms(min(2000, max(1, self._d.tick(time.ticks_ms()))))
+                # Not for long: the watchdog waits.
+                await self.pause(max(1, min(2000, self._d.tick(time.ticks_ms()))))
         except Exception as e:
             self._fail(e)

@@ -22,9 +22,10 @@ class Headers:
         self._owed = None  # the id that is acknowledged when the message was handled
         got = client.outbox.got if client.cursor else 0
         if got:
-            self._remember(got >> 32, got & 0xFFFFFFFF)
+            self._n = 1
+            self._ids[0] = got >> 32
+            self._crcs[0] = got & 0xFFFFFFFF
 
-    # (the first bytes of a link, ms to wait before them)
     def start(self, link):
         self.link = link
         self._buf = b""
@@ -36,17 +37,13 @@ class Headers:
         self._fly = 0  # seq in flight on this link
         self._flown = 0  # its id
         self._here = False  # the message that is owed its ACK came on this link
-        # Servers of the reference read the login late.
-        return b"2c00ff" + self.c._id + b"\n", 50
-
-    def stop(self):
-        self.link = None
+        link.send(b"2c00ff" + self.c._id + b"\n")
 
     def check(self, header, data):
         if header is not None and not isinstance(header, (bytes, bytearray)):
             raise TypeError("header: bytes or None")
-        if header and len(header) > 255 or b"\n" in data:
-            raise ValueError("header over 255 bytes, or message of two lines")
+        if header and len(header) > 255:
+            raise ValueError("header over 255 bytes")
 
     def tick(self, now):
         c = self.c
@@ -87,10 +84,9 @@ class Headers:
         while ob.mid == 0 and ob.last > ob.acked or (
             self._fly and (ob.mid + 1 - self._flown) % 255 > AHEAD
         ):
-            await c._acks.wait()
-            c._alive()
+            await c._wait(c._acks)
         if ob.mid < 0 or not ob.spare:
-            await c._put(header, data)
+            await c.put(header, data)
             return True
         ob.spare -= ob.durable
         line = self._message(ob.take(), 0, header, data)
@@ -104,24 +100,21 @@ class Headers:
     # ---- receiving ----
 
     def feed(self, data):
-        self.link.heard = time.ticks_ms()
         c = self.c
         if not c._ok:
-            c.came_up()
+            c.state(True)
             self.pump()
         lines = (self._buf + data).split(b"\n") if self._buf else data.split(b"\n")
         self._buf = lines.pop()
         if len(self._buf) > LINE:
             raise ValueError("endless line")
         for line in lines:
-            if not line:
-                c.beat()
-            elif not self._line(line):
+            if line and not self._line(line):
                 self._bad += 1
                 c.bad += 1
-                c.bad_message(line)
+                c.log("bad", line)
                 if self._bad == 16:
-                    raise ValueError("16 lines that are none of the dialect")
+                    raise ValueError("no dialect H")
 
     # False if it is none of the dialect.
     def _line(self, line):
@@ -141,32 +134,30 @@ class Headers:
                 self.pump()
             return True
         end = 6 + 2 * n
-        try:
-            header = bytearray(unhexlify(line[6:end])) if n else None
-            if n and len(header) < n:
-                raise ValueError
-            data = line[end:]
-        except ValueError:
-            header, data = None, line  # cannot be read: delivered as that
-            n = -1
         first = self._first
         self._first = False
         self._expire(mid)
+        header = None
+        data = line[end:]
+        try:
+            if n:
+                header = bytearray(unhexlify(line[6:end]))
+                if len(header) < n:
+                    raise ValueError
+        except ValueError:
+            data = b"?" + line  # no JSON either: it cannot be read, and is counted as that
         if flags & 1:
-            self._qos(mid, crc32(line), header, data, first, n < 0)
+            self._qos(mid, crc32(line), header, data, first)
         else:
             if mid == 0 and first:
                 self._n = 0
-            if c.full():
+            if len(c._q) >= c.queue:
                 c.lost += 1
-            elif n < 0:
-                c.bad += 1
-                c.bad_message(data)
             else:
                 c.deliver(0, 0, header, data)
         return True
 
-    def _qos(self, mid, crc, header, data, first, bad):
+    def _qos(self, mid, crc, header, data, first):
         c = self.c
         if self._park and self._park[:2] == (mid, crc):
             return
@@ -180,27 +171,27 @@ class Headers:
             self._skip[1] += 1
             return
         self._skip = None
-        if c.full() or self._owed is not None:
+        if len(c._q) >= c.queue or self._owed is not None:
             if self._park is None:
-                self._park = (mid, crc, header, data, bad)
+                self._park = (mid, crc, header, data)
             else:
                 self._skip = [mid, 0]
             return
-        self._accept(mid, crc, header, data, bad)
+        self._accept(mid, crc, header, data)
 
     # Accepted, then remembered, then acknowledged.
-    def _accept(self, mid, crc, header, data, bad):
+    def _accept(self, mid, crc, header, data):
         c = self.c
-        n = len(c._q)
-        if bad:
-            c.bad += 1
-            c.bad_message(data)
-        else:
-            c.deliver(0, mid << 32 | crc, header, data)
-        self._remember(mid, crc)
+        wait = c.deliver(0, mid << 32 | crc, header, data) and c.cursor
+        for i in range(min(self._n, SEEN - 1), 0, -1):
+            self._ids[i] = self._ids[i - 1]
+            self._crcs[i] = self._crcs[i - 1]
+        self._ids[0] = mid
+        self._crcs[0] = crc
+        self._n = min(self._n + 1, SEEN)
         if mid == 0:
             self._zero = True
-        if c.cursor and len(c._q) > n:
+        if wait:
             self._owed = mid
             self._here = True
         else:
@@ -211,15 +202,16 @@ class Headers:
 
     # The application has taken a message.
     def room(self):
-        if self.link and self._park and not self.c.full() and self._owed is None:
+        c = self.c
+        if self.link and self._park and len(c._q) < c.queue and self._owed is None:
             p = self._park
             self._park = None
             self._accept(*p)
 
     # It has come back for the next one.
-    def handled(self, epoch, seq):
-        if self.c.cursor and seq:
-            self.c.outbox.mark(seq)
+    def handled(self, m):
+        if self.c.cursor and m[1]:
+            self.c.outbox.mark(m[1])
             if self.link and self._here:
                 self._ack(self._owed)
             self._owed = None
@@ -227,15 +219,6 @@ class Headers:
             self.room()
 
     # ---- what was accepted (§2.5) ----
-
-    def _remember(self, mid, crc):
-        n = min(self._n, SEEN - 1)
-        for i in range(n, 0, -1):
-            self._ids[i] = self._ids[i - 1]
-            self._crcs[i] = self._crcs[i - 1]
-        self._ids[0] = mid
-        self._crcs[0] = crc
-        self._n = n + 1
 
     def _is_resend(self, mid, crc, first):
         if mid == 0:

@@ -28,7 +28,7 @@ class Native:
         self._room = max(2 * body, 1024)  # bytes of payloads that may wait to be read
         ob = client.outbox
         self._dur = self._rcv = ob.got if client.cursor else 0
-        self._done = 0  # processed, without a cursor
+        self._done = self._dur  # up to here everything was handled
         self._state = 0
         self.skipped = 0  # acknowledged in an earlier life and not seen in this one
         self.gaps = 0  # messages the server has dropped by a policy
@@ -40,7 +40,6 @@ class Native:
 
             self._key = Key(key)
 
-    # (the first bytes of a link, ms to wait before them)
     def start(self, link):
         self.link = link
         self._state = 0  # 0: answer, 1: WELCOME, 2: open
@@ -55,12 +54,9 @@ class Native:
         c = self.c
         key = self._key
         opening = MAGIC + bytes((1, 3 if key else 0, key.id if key else 0, len(c._id))) + c._id
-        if key:
-            return key.opening(opening), 0
-        return opening + self._record(self._hello()), 0
-
-    def stop(self):
-        self.link = None
+        link.send(key.opening(opening) if key else opening)
+        if not key:
+            self._hello()
 
     def check(self, header, data):
         if header is not None and len(header) != 3:
@@ -84,16 +80,13 @@ class Native:
 
     # ---- sending ----
 
-    def _record(self, body):
+    def _send(self, body):
         if self._seal:
             body += self._seal.seal(body)
-        return len(body).to_bytes(2, "big") + body
-
-    def _send(self, body):
-        self.link.send(self._record(body))
+        self.link.send(len(body).to_bytes(2, "big") + body)
 
     def _hello(self):
-        return b"\x01\x01\x00" + v(self.c.outbox.epoch) + v(self._k) + v(self._body)
+        self._send(b"\x01\x01\x00" + v(self.c.outbox.epoch) + v(self._k) + v(self._body))
 
     # Limits that only grow on a link (§11.2).
     def _credit(self):
@@ -104,10 +97,9 @@ class Native:
 
     def _ack(self):
         body = b"\x14" + v(self._dur) + v(self._rcv - self._dur) + self._credit()
-        done = self._dur if self.c.cursor else self._done
-        if done > self._said:
-            self._said = done
-            body += b"\x16" + v(done)
+        if self._done > self._said:
+            self._said = self._done
+            body += b"\x16" + v(self._done)
         self._due = False
         self._send(body)
 
@@ -132,13 +124,8 @@ class Native:
                     break
                 else:
                     # The last one there is, or may be sent, asks for its ACK.
-                    frame = b"%s%s%s%s%s" % (
-                        b"\x11" if seq == end else b"\x10",
-                        (seq & 0xFFFF).to_bytes(2, "big"),
-                        header or NO_HEADER,
-                        v(n),
-                        data,
-                    )
+                    frame = bytes((0x11 if seq == end else 0x10, seq >> 8 & 0xFF, seq & 0xFF))
+                    frame += (header or NO_HEADER) + v(n) + data
                 if body and len(body) + len(frame) > self._max:
                     break
                 body += frame
@@ -175,7 +162,7 @@ class Native:
         while len(buf) - i >= 2:
             n = buf[i] << 8 | buf[i + 1]
             if not tag < n <= max(self._body, 128) + tag:
-                self._close(2, "record of %d bytes" % n)
+                self._close(2)
             if len(buf) - i - 2 < n:
                 break
             i += 2
@@ -196,19 +183,17 @@ class Native:
             return 0
         verdict, m = buf[5], buf[6]
         if buf[:4] != MAGIC or verdict and verdict < 0x80:
-            raise ValueError("no answer of a Bowline server")
+            raise ValueError("no answer")
         if verdict:
-            # Anybody's word: no reason to stay away for ever.
-            self.link.wait = LONG_MS if verdict in (0x85, 0x87, 0x88, 0x89) else 0
-            raise OSError("refused, code %d" % (verdict - 0x80))
+            self._refused(verdict - 0x80)
         if buf[4] != 1 or m != (32 if self._key else 0):
-            raise ValueError("no answer to our opening")
+            raise ValueError("no answer")
         if len(buf) < 7 + m:
             return 0
         self._state = 1
         if self._key:
             self._seal = self._key.answer(bytes(buf[: 7 + m]))
-            self._send(self._hello())
+            self._hello()
         return 7 + m
 
     def _u(self):
@@ -231,21 +216,18 @@ class Native:
     def _frames(self, body):
         self._b = body
         self._i = 0
-        self.link.heard = time.ticks_ms()
         try:
             while self._i < len(body):
                 kind = body[self._i]
                 self._i += 1
-                if self._state == 2:
-                    self._frame(kind)
-                elif kind == 2:
+                if kind == 2 and self._state == 1:
                     self._welcome()
-                elif kind == 0x1F:
-                    self._closed()
+                elif self._state == 2 or kind == 0x1F:
+                    self._frame(kind)
                 else:
-                    self._close(2, "frame %02x before WELCOME" % kind)
+                    self._close(2)
         except IndexError:
-            self._close(2, "frame cut short")
+            self._close(2)
         self._b = None
 
     def _frame(self, kind):
@@ -258,15 +240,16 @@ class Native:
             if seq < want:
                 return  # a takeover can bring it twice
             if seq > want:
-                self._close(2, "seq %d instead of %d" % (seq, want))
+                self._close(2)
             self._bytes += len(data)
             if seq > self._told or self._bytes > self._tb:
-                self._close(4, "credit")
-            self._take(seq, None if x[2:] == NO_HEADER else bytearray(x[2:]), data)
+                self._close(4)
+            c.deliver(c.outbox.epoch, seq, None if x[2:] == NO_HEADER else bytearray(x[2:]), data)
+            self._came(seq)
         elif kind == 0x12:
             x = self._bytes_of(3)
             data = self._bytes_of(self._u())
-            if c.full() or c._held + len(data) > self._room:
+            if len(c._q) >= c.queue or c._held + len(data) > self._room:
                 c.lost += 1
             else:
                 c.deliver(0, 0, None if x == NO_HEADER else bytearray(x), data)
@@ -275,59 +258,61 @@ class Native:
             n = self._u()
             self._bytes_of(1)
             if seq != self._rcv + 1 or not n or seq + n - 1 > self._told:
-                self._close(2, "gap")
+                self._close(2)
             self.gaps += n
-            self._rcv += n
-            self._settle(self._rcv)
+            self._came(seq + n - 1)
         elif kind == 0x14 or kind == 0x15:
             dur = self._u()
             rcv = dur + self._u()
             self._lim = max(self._lim, rcv + self._u())
             self._blim = max(self._blim, self._u())
             if rcv > self._sent:
-                self._close(2, "ACK of what was not sent")
+                self._close(2)
             c.acked(dur)
         elif kind == 0x16:
             self._u()
         elif kind == 0x17:
             self._send(b"\x18" + self._bytes_of(4))
-            c.beat()
         elif kind == 0x18:
             self._bytes_of(4)
-            c.beat()
         elif kind == 0x1F:
-            self._closed()
+            self._refused(self._bytes_of(1)[0])
         elif kind >= 0x80:
             self._bytes_of(self._u())
         else:
-            self._close(2, "frame %02x" % kind)
+            self._close(2)
 
-    # The next message has come.
-    def _take(self, seq, header, data):
-        c = self.c
-        n = len(c._q)
-        c.deliver(c.outbox.epoch, seq, header, data)
+    # Everything up to `seq` has come, and is in the queue if it can be read.
+    def _came(self, seq):
         self._rcv = seq
         self._due = True
-        if len(c._q) == n:
-            self._settle(seq)  # could not be read, and is counted
-        elif not c.cursor:
-            self._dur = seq
+        self._settle()
 
-    # `seq` needs nobody to handle it any more. With a cursor, what is before it may.
-    def _settle(self, seq):
-        self._due = True
-        if not self.c.cursor:
-            self._dur = seq
-        elif not self.c._took and not any(m[1] for m in self.c._q):
-            self._dur = seq
-            self.c.outbox.mark(seq)
+    # How far everything is handled. With a cursor that is what is durable, without what has come.
+    def _settle(self):
+        c = self.c
+        epoch = c.outbox.epoch
+        seq = self._rcv
+        if c._took and c._took[1] and c._took[0] == epoch:
+            seq = c._took[1] - 1
+        else:
+            for m in c._q:
+                if m[1] and m[0] == epoch:
+                    seq = m[1] - 1
+                    break
+        if c.cursor:
+            if seq > self._dur:
+                c.outbox.mark(seq)
+                self._dur = seq
+        else:
+            self._dur = self._rcv
+        self._done = seq
 
     def _welcome(self):
         c = self.c
         ob = c.outbox
         if self._bytes_of(1)[0] < 1:
-            self._close(7, "downgrade")
+            self._close(7)
         outcome = self._bytes_of(1)[0]
         self._u()  # features: we have none
         epoch = self._u()
@@ -340,10 +325,10 @@ class Native:
         self._lim = rcv + self._u()
         self._blim = self._u()
         if outcome > 2:
-            self._close(5, "quarantined by the server: our epoch is an old one")
+            self._close(5)
         if outcome:
             if epoch <= ob.epoch or dur or rcv or acked:
-                self._close(2, "epoch")
+                self._close(2)
             if outcome == 2:
                 self.forgotten += 1
                 c.log("the server had lost its store")
@@ -351,24 +336,22 @@ class Native:
             self._dur = self._rcv = self._done = 0
         else:
             if epoch != ob.epoch:
-                self._close(2, "epoch")
+                self._close(2)
             if not c.cursor and acked > self._dur:
                 # Acknowledged in an earlier life of ours, that kept it in RAM.
                 self.skipped += acked - self._rcv
                 self._dur = self._rcv = acked
             if not ob.acked <= dur <= rcv <= ob.last or acked > self._dur or self._rcv > last:
-                self._close(5, "outbox or server are not those of before")
+                self._close(5)
         self._sent = rcv
-        self._done = min(self._dur, self._done)
         self._state = 2
         credit = self._credit()
         self._send(
             b"\x03" + v(epoch) + v(self._dur) + v(self._rcv - self._dur)
             + v(dur if not outcome else 0) + v(ob.last) + credit
         )
-        c.came_up()
         c.acked(dur)
-        c.beat()
+        c.state(True)
 
     # The application has taken a message: is there half of the room more than the server knows of?
     def room(self):
@@ -380,31 +363,23 @@ class Native:
                 self._ack()
 
     # It has come back for the next one.
-    def handled(self, epoch, seq):
-        c = self.c
-        if not seq or epoch != c.outbox.epoch:
-            return
-        if c.cursor:
-            seq = min([m[1] for m in c._q if m[1] and m[0] == epoch] + [self._rcv + 1]) - 1
-            if seq > self._dur:
-                c.outbox.mark(seq)
-                self._dur = seq
-        else:
-            self._done = max(self._done, seq)
-        if self.link and self._state == 2 and (c.cursor or not c._q):
-            self._ack()
+    def handled(self, m):
+        if m[1] and m[0] == self.c.outbox.epoch:
+            self._settle()
+            if self.link and self._state == 2 and (self.c.cursor or not self.c._q):
+                self._ack()
 
     # ---- the end ----
 
-    def _closed(self):
-        code = self._bytes_of(1)[0]
-        text = self._bytes_of(self._bytes_of(1)[0])
-        if code in (5, 7, 8, 9):
-            self.link.wait = LONG_MS
-        raise OSError("closed by the server, code %d: %s" % (code, str(text, "utf-8")))
-
-    def _close(self, code, text):
+    # Says why (§16.2), and ends the link.
+    def _close(self, code):
         if code in (5, 7):
             self.link.wait = LONG_MS
-        self._send(b"\x1f" + bytes((code, len(text))) + text.encode())
-        raise ValueError(text)
+        self._send(bytes((0x1F, code, 0)))
+        raise ValueError("code %d" % code)
+
+    # The same said by the server.
+    def _refused(self, code):
+        if code in (5, 7, 8, 9):
+            self.link.wait = LONG_MS
+        raise OSError("code %d from the server" % code)

@@ -76,8 +76,7 @@ class Outbox:
             raise ValueError("header: three bytes, or None")
         mid = self.mid
         try:
-            self._add(b"M", b"%s%s%s" % (
-                bytes((self.take(), 1 if header else 0)), header or b"", data))
+            self._add(b"M", bytes((self.take(), 1 if header else 0)) + (header or b"") + data)
         except OSError:
             self.mid = mid
             raise

@@ -3,7 +3,7 @@
 
 import time
 
-from .apps import request
+from .oneshot import request
 
 ECHO, HTTP, TIME = 0, 2, 5
 

@@ -10,9 +10,8 @@ PAUSE_MS = 500
 
 
 class Wifi:
-    def __init__(self, client, network, ssid, pw):
+    def __init__(self, client, network):
         self.c = client
-        self._cred = (ssid, pw) if ssid else ()
         ap = getattr(network.WLAN, "IF_AP", None)
         sta = getattr(network.WLAN, "IF_STA", None)
         network.WLAN(network.AP_IF if ap is None else ap).active(False)
@@ -52,8 +51,8 @@ class Wifi:
         self.c.log("joining WiFi")
         if sys.platform == "esp8266" and not self.c._init:
             self.sta.connect()  # stored by now
-        elif self._cred:
-            self.sta.connect(*self._cred)
+        elif self.c._ssid:
+            self.sta.connect(self.c._ssid, self.c._pw)
         else:
             raise ValueError("no WiFi credentials")
         return await self._wait(JOIN_MS)
