@@ -58,7 +58,11 @@ class Outbox:
             self._load()
             self.mid = (self.mid + SKIP) % 255 + 1 if self.mid >= 0 else -1
         self._next(self.acked + 1)
-        self._turn_over()
+        try:
+            self._turn_over()
+        except OSError:
+            self.close()
+            raise
 
     # ---- what the client uses ----
 
@@ -134,9 +138,10 @@ class Outbox:
         self.got = got
 
     def close(self):
-        if self._f:
-            self._f.close()
-            self._f = None
+        f = self._f
+        self._f = None
+        if f:
+            f.close()
 
     # ---- the files ----
 

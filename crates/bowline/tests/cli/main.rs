@@ -1,6 +1,7 @@
 //! The binary from outside: its messages, and boards that run a real MicroPython against it.
 
 mod boards;
+mod client;
 mod commands;
 mod dead;
 mod demo;

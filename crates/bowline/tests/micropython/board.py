@@ -32,10 +32,14 @@ class Board:
         board = self
 
         class Client(client.Client):
-            def bad_message(self, data):
-                say("bad", data)
+            def log(self, *args):
+                if args[0] == "bad":
+                    say(*args)
+                elif self._verbose:
+                    print(*args)
 
             async def bad_server(self):
+                say("no server")
                 if board.give_up:
                     raise OSError("given up")
 
@@ -71,7 +75,8 @@ class Board:
             say("error", n, type(e).__name__, e)
 
     # qos | be | head HEX | bad HEADER: writes; `cancel N` cancels the Nth
-    # post, flush; read: one message; listen; wifi drop | back; tick SECONDS of timers; stats; close
+    # many N; post, flush; read: one message; listen; drop: the link; wifi drop | back; tick SECONDS of
+    # timers; stats; close
     async def do(self, word, rest):
         if word in ("qos", "be", "head", "bad"):
             self.n += 1
@@ -126,6 +131,8 @@ class Board:
                 "connects": c.connects, "status": c.status(), "call": c(), "bad": c.bad, "lost": c.lost,
                 "seq": c.seq, "unread": len(c._q), "waiting": c.outbox.last - c.outbox.acked,
                 "skipped": getattr(d, "skipped", 0), "gaps": getattr(d, "gaps", 0)}))
+        elif word == "drop":
+            self.cl._fail("drop")
         elif word == "close":
             self.cl.close()
             say("closed")
