@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
 import asyncio
+import gc
 import sys
 
-from .client import Client, launch, notify
+from .client import Client, launch
+
+gc.collect()
 
 UNREAD = 5  # messages of an app that wait for it
 
@@ -107,7 +110,6 @@ class App:
         self.lost = 0  # messages that nobody has read
         self._q = []
         self._reads = False
-        self._ev = asyncio.Event()
         self.id = self.handler.addInstance(self)
 
     # Whether a message with this tag is for it.
@@ -118,20 +120,20 @@ class App:
         self.data = (header, data)
         while len(self._q) >= UNREAD and self.active:
             if self._reads:
-                await self._ev.wait()
+                await self.handler.wait()
             else:
                 self._q.pop(0)
                 self.lost += 1
         self._q.append(self.data)
-        notify(self._ev)
+        self.handler.notify()
 
     # (the app's byte of the header, object)
     async def read(self):
         self._reads = True
         while not self._q:
-            await self._ev.wait()
+            await self.handler.wait()
         m = self._q.pop(0)
-        notify(self._ev)
+        self.handler.notify()
         return m
 
     # False if the app was stopped.
@@ -143,5 +145,5 @@ class App:
     async def stop(self):
         self.active = False
         self.data = None
-        notify(self._ev)
+        self.handler.notify()
         self.handler.deleteInstance(self)

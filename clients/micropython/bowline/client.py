@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 
-from .queue import Ram
+gc.collect()  # before what stays: less is scattered
 
 
 # Runs a callback, or a coroutine in a task of its own. What it raises is shown and harms nobody.
@@ -22,12 +22,6 @@ def launch(f, *args):
         sys.print_exception(e)
 
 
-# Wakes all who wait, and only those.
-def notify(event):
-    event.set()
-    event.clear()
-
-
 # Waits until a socket can be read, or written. What asyncio's streams do, without loading them.
 def ready(s, write=False):
     q = asyncio.core._io_queue
@@ -36,12 +30,11 @@ def ready(s, write=False):
 
 # One connection's life.
 class Link:
-    def __init__(self, addr, fail):
+    def __init__(self, addr, client):
         a = socket.getaddrinfo(addr[0], addr[1], 0, socket.SOCK_STREAM)[0]
         self.s = s = socket.socket(a[0], a[1], a[2])
-        self.fail = fail
+        self.c = client
         self.pend = None  # what the socket has not taken yet
-        self.free = asyncio.Event()  # notified when it has
         self.busy = None  # the task that waits for that
         self.joined = False  # the connection is there
         self.wrote = self.heard = time.ticks_ms()
@@ -69,7 +62,7 @@ class Link:
             try:
                 n = self.joined and self.s.write(data) or 0
             except OSError as e:
-                self.fail(e)
+                self.c.fail(e)
                 return
             if n == len(data):
                 return
@@ -88,16 +81,15 @@ class Link:
                 self.wrote = time.ticks_ms()
             self.joined = True
             self.busy = None
-            notify(self.free)
+            self.c.notify()
         except OSError as e:
-            self.fail(e)
+            self.c.fail(e)
 
     def close(self):
         if self.busy:
             self.busy.cancel()
         self.s.close()
         self.s = None
-        notify(self.free)
 
 
 class Client:
@@ -105,6 +97,19 @@ class Client:
     def __init__(self, loop, my_id, server, port=9999, ssid="", pw="", timeout=4000,
                  conn_cb=None, conn_cb_args=None, verbose=False, led=None, wdog=False, *,
                  dialect="H", key=None, outbox=None, cursor=False, queue=5, body=512):
+        # Before anything else, while the memory is in one piece.
+        gc.collect()
+        if dialect == "N":
+            from .native import Native as Dialect
+        elif dialect == "H":
+            from .headers import Headers as Dialect
+        else:
+            raise ValueError("dialect")
+        if outbox is None:
+            from .queue import Ram
+
+            outbox = Ram()
+        gc.collect()
         self._id = my_id.encode() if isinstance(my_id, str) else bytes(my_id)
         self._to = timeout
         self._addr = server, port
@@ -133,23 +138,11 @@ class Client:
         self._held = 0  # bytes in it
         self._took = None  # the message that was read last
         self._line = []  # who waits for room in the outbox, in order
-        self._rx = asyncio.Event()
-        self._up = asyncio.Event()
-        self._acks = asyncio.Event()
-        self._gone = asyncio.Event()
+        self._news = asyncio.Event()  # whoever waits for something looks when there are
         self.queue = queue
         self.cursor = cursor
-        self.outbox = outbox or Ram()
-        if dialect == "N":
-            from .native import Native
-
-            self._d = Native(self, body, key)
-        elif dialect == "H" and not key:
-            from .headers import Headers
-
-            self._d = Headers(self)
-        else:
-            raise ValueError("dialect")
+        self.outbox = outbox
+        self._d = Dialect(self, body, key)
         self._wifi = self._sta_if = None
         try:
             import network
@@ -168,7 +161,7 @@ class Client:
     # Waits until the server is there.
     def __iter__(self):
         while not self._ok:
-            yield from self._wait(self._up)
+            yield from self.wait()
 
     __await__ = __iter__
 
@@ -188,7 +181,7 @@ class Client:
                 self._took = m
                 raise
         while not self._q:
-            await self._wait(self._rx)
+            await self.wait()
         self._took = m = self._q.pop(0)
         self._held -= m[2]
         self.seq = m[:2] if m[0] else None
@@ -249,6 +242,23 @@ class Client:
 
     # ---- what the dialects use ----
 
+    # Wakes all who wait, and only those.
+    def notify(self):
+        self._news.set()
+        self._news.clear()
+
+    # Returns when something may have changed.
+    async def wait(self):
+        if self.error:
+            raise self.error
+        await self._news.wait()
+
+    # Ends the present link, whoever calls it.
+    def fail(self, reason):
+        if self.reason is None:
+            self.reason = reason
+            self.notify()
+
     # The link is of use from here on, or not any more.
     def state(self, ok):
         if ok != self._ok:
@@ -256,7 +266,7 @@ class Client:
             if ok:
                 self._init = False
                 self.connects += 1
-                notify(self._up)
+            self.notify()
             if self._concb:
                 launch(self._concb, ok, *self._args)
 
@@ -274,14 +284,14 @@ class Client:
             return False
         self._q.append((epoch, seq, len(data), header, obj))
         self._held += len(data)
-        notify(self._rx)
+        self.notify()
         return True
 
     # All up to `seq` have arrived. `now`: that must be known after a restart before more is sent.
     def acked(self, seq, now=False):
         if seq > self.outbox.acked:
             self.outbox.ack(seq, now)
-            notify(self._acks)
+            self.notify()
 
     # Into the outbox, in order. Returns how many must have arrived for this one to have.
     async def put(self, header, data):
@@ -293,10 +303,10 @@ class Client:
             self._line.append(me)
             try:
                 while self._line[0] is not me or not ob.put(header, data):
-                    await self._wait(self._acks)
+                    await self.wait()
             finally:
                 self._line.remove(me)
-                notify(self._acks)
+                self.notify()
         if self._ok:
             self._d.pump()
         return ob.done + ob.last - ob.acked
@@ -310,17 +320,11 @@ class Client:
 
     async def _arrived(self, n):
         while self.outbox.done < n:
-            await self._wait(self._acks)
-
-    async def _wait(self, event):
-        if self.error:
-            raise self.error
-        await event.wait()
+            await self.wait()
 
     def _end(self, error):
         self.error = error
-        for event in (self._up, self._rx, self._acks):
-            notify(event)
+        self.notify()
         if self._feed:
             self._feed(True)
             self._feed = None
@@ -332,12 +336,6 @@ class Client:
                 self._feed()
             await asyncio.sleep_ms(min(ms, 2000))
             ms -= 2000
-
-    # Ends the present link, whoever calls it.
-    def _fail(self, reason):
-        if not self._gone.is_set():
-            self.reason = reason
-            self._gone.set()
 
     # Clears up after it. The tasks go before the socket: that must not be polled any more.
     def _drop(self):
@@ -365,18 +363,18 @@ class Client:
             while not self.error:
                 if wifi:
                     await wifi.up()
-                self._gone.clear()
-                link = None
+                self.reason = link = None
                 try:
-                    self._link = link = Link(self._addr, self._fail)
+                    self._link = link = Link(self._addr, self)
                     self._d.start(link)
                     self._tasks = (
                         asyncio.create_task(self._read(link)),
                         asyncio.create_task(self._tick()),
                     )
-                    await self._gone.wait()
+                    while self.reason is None:
+                        await self.wait()
                 except OSError as e:
-                    self._fail(e)
+                    self.fail(e)
                 up = self._ok
                 self._drop()
                 self.log("no link:", self.reason)
@@ -406,7 +404,7 @@ class Client:
         try:
             while True:
                 await ready(link.s)
-                data = link.s.read(256)
+                data = link.s.read(128)
                 if data is None:
                     continue
                 if not data:
@@ -418,7 +416,7 @@ class Client:
         except Exception as e:
             if not isinstance(e, (OSError, ValueError)):
                 sys.print_exception(e)
-            self._fail(e)
+            self.fail(e)
 
     async def _tick(self):
         try:
@@ -428,4 +426,4 @@ class Client:
                 # Not for long: the watchdog waits.
                 await self.pause(max(1, min(2000, self._d.tick(time.ticks_ms()))))
         except Exception as e:
-            self._fail(e)
+            self.fail(e)

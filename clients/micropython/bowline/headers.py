@@ -5,7 +5,10 @@ import time
 from array import array
 from binascii import hexlify, unhexlify
 
-from .crc import crc32
+try:
+    from binascii import crc32
+except ImportError:
+    from .crc import crc32
 
 LINE = 16384
 SEEN = 32  # accepted messages that are remembered
@@ -13,7 +16,9 @@ AHEAD = 32  # ids that best effort may be ahead of the message in flight
 
 
 class Headers:
-    def __init__(self, client):
+    def __init__(self, client, body, key):
+        if key:
+            raise ValueError("a key: dialect N only")
         self.c = client
         self.link = None
         self._ids = bytearray(SEEN)
@@ -84,18 +89,18 @@ class Headers:
         while ob.mid == 0 and ob.last > ob.acked or (
             self._fly and (ob.mid + 1 - self._flown) % 255 > AHEAD
         ):
-            await c._wait(c._acks)
+            await c.wait()
         if ob.mid < 0 or not ob.spare:
             await c.put(header, data)
             return True
         ob.spare -= ob.durable
         line = self._message(ob.take(), 0, header, data)
         while link is self.link and link.busy:
-            await link.free.wait()
+            await c.wait()
         if link is None or link is not self.link:
             return False
         link.send(line)
-        return not c._gone.is_set()
+        return c.reason is None
 
     # ---- receiving ----
 

@@ -140,12 +140,12 @@ class Native:
         if len(frame) > self._max:
             raise ValueError("message longer than the server takes")
         while link and link is self.link and link.busy:
-            await link.free.wait()
+            await self.c.wait()
         if link is None or link is not self.link:
             return False
         self.pump()
         self._send(frame)
-        return not self.c._gone.is_set()
+        return self.c.reason is None
 
     # ---- receiving ----
 

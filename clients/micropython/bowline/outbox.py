@@ -19,7 +19,10 @@
 
 import struct
 
-from .crc import crc32
+try:
+    from binascii import crc32
+except ImportError:
+    from .crc import crc32
 
 BASE = ">IQQQH"
 SKIP = 6  # ids that best effort may have taken since the last message

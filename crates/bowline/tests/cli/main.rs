@@ -9,5 +9,7 @@ mod devices;
 mod external;
 mod harness;
 mod keys;
+#[path = "../kill/ledger.rs"]
+mod ledger;
 mod memory;
 mod record;

@@ -132,7 +132,7 @@ class Board:
                 "seq": c.seq, "unread": len(c._q), "waiting": c.outbox.last - c.outbox.acked,
                 "skipped": getattr(d, "skipped", 0), "gaps": getattr(d, "gaps", 0)}))
         elif word == "drop":
-            self.cl._fail("drop")
+            self.cl.fail("drop")
         elif word == "close":
             self.cl.close()
             say("closed")

@@ -119,13 +119,19 @@ fn a_script_for_the_reference_needs_two_other_lines() {
     let file = folder.path().join("c_app.py");
     std::fs::write(&file, ported).unwrap();
     let (host, port) = server.address().rsplit_once(':').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-    let local = format!(
-        "MY_ID = '1'\nSERVER = '{host}'\nPORT = {port}\nSSID = 'home'\nPW = 'secret'\nTIMEOUT = 1500\n"
-    );
+    let local =
+        format!("MY_ID = '1'\nSERVER = '{host}'\nPORT = {port}\nSSID = 'home'\nPW = 'secret'\nTIMEOUT = 1500\n");
     std::fs::write(folder.path().join("local.py"), local).unwrap();
     let Some(mut board) = Board::runs(&[], "run.py", &[file.to_str().unwrap()]) else { return };
     board.reports("Connection state: True");
     let got = board.reports("Got");
     assert!(got.starts_with("[1, 0, "), "the echo of [connects, count, memory]: {got}");
     board.ends();
+}
+
+#[test]
+fn the_keyed_login_is_that_of_the_vectors() {
+    let Some(mut script) = Board::runs(&[], "keyed_vectors.py", &[]) else { return };
+    script.reports("all vectors");
+    script.ends();
 }

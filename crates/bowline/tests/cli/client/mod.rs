@@ -1,7 +1,11 @@
 //! The MicroPython client (`clients/micropython`) on a real MicroPython.
 
 mod api;
+mod apps;
+mod kills;
 mod legacy;
+mod memory;
+mod outages;
 mod scenarios;
 
 use crate::harness::{Board, Server};
