@@ -56,6 +56,8 @@ class Board:
         elif word == "publish":
             topic, payload, *retain = rest.split(" ")
             await self.mqtt.publish(topic, payload, retain=bool(retain))
+        elif word == "drop":
+            self.handler.fail("drop")
         elif word == "stats":
             say("late", self.handler.late)
 

@@ -8,8 +8,8 @@ sys.path.insert(0, "../../../../clients/micropython")
 
 from bowline.outbox import Outbox
 
-BLOCK = 512
-BLOCKS = 64
+BLOCK = 128
+BLOCKS = 128
 
 
 class Flash:

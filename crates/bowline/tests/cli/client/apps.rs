@@ -159,24 +159,34 @@ fn mqtt_goes_on_after_outages() {
         lamp.does(&format!("mqtt home{home}/status:offline home{home}/status:online"));
         // The welcome.
         watcher.reports(&format!("heard home{home}/status online False"));
+        lamp.reports("told");
         lamp.does(&format!("subscribe home{home}/lamp/set"));
         lamp.reports("subscribed");
         // The state that was kept.
         lamp.reports(&format!("heard home{home}/lamp on True"));
+        // Its commands are handled in order: it hears itself, so it is subscribed.
+        lamp.does(&format!("publish home{home}/lamp/set itself"));
+        lamp.reports(&format!("heard home{home}/lamp/set itself False"));
         watcher.does(&format!("publish home{home}/lamp/set off"));
         lamp.reports(&format!("heard home{home}/lamp/set off False"));
-        watcher.reports(&format!("heard home{home}/lamp/set off False"));
+
+        // Its link is lost: its will is published, and the welcome when it is back.
+        lamp.does("drop");
+        watcher.reports(&format!("heard home{home}/status offline False"));
+        watcher.reports(&format!("heard home{home}/status online False"));
+        lamp.reports("told");
 
         // The server restarts: the boards subscribe again by themselves.
         server.is_killed();
         server.starts_again();
-        // The welcome, again.
-        watcher.reports(&format!("heard home{home}/status online False"));
-        lamp.reports("told");
-        watcher.does(&format!("publish home{home}/lamp/set again"));
-        lamp.reports(&format!("heard home{home}/lamp/set again False"));
-        watcher.reports(&format!("heard home{home}/lamp/set again False"));
-        // The board is gone: its last will.
+        for board in [&mut watcher, &mut lamp] {
+            board.reports("told");
+        }
+        for board in [&mut watcher, &mut lamp] {
+            board.does(&format!("publish home{home}/lamp/set again"));
+            board.reports(&format!("heard home{home}/lamp/set again False"));
+        }
+        // The board is gone for good.
         lamp.is_killed();
         watcher.reports(&format!("heard home{home}/status offline False"));
     }
