@@ -82,6 +82,8 @@ class Link:
             self.joined = True
             self.busy = None
             self.c.notify()
+            if self.c._ok:
+                self.c._d.pump()
         except OSError as e:
             self.c.fail(e)
 
@@ -217,6 +219,7 @@ class Client:
         if not self.error:
             self._end(OSError("closed"))
             self._drop()
+            self.outbox.close()
             try:
                 self._task.cancel()
             except RuntimeError:

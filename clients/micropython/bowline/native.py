@@ -327,13 +327,16 @@ class Native:
         if outcome > 2:
             self._close(5)
         if outcome:
-            if epoch <= ob.epoch or dur or rcv or acked:
+            if epoch < ob.epoch or dur or rcv or acked:
                 self._close(2)
             if outcome == 2:
                 self.forgotten += 1
                 c.log("the server had lost its store")
-            ob.renew(epoch)  # stored before START
-            self._dur = self._rcv = self._done = 0
+            if epoch > ob.epoch:
+                ob.renew(epoch)  # stored before START
+                self._dur = self._rcv = self._done = 0
+            elif ob.acked or self._rcv:
+                self._close(5)  # not the one whose START was lost: something has happened in it
         else:
             if epoch != ob.epoch:
                 self._close(2)

@@ -74,13 +74,13 @@ class Outbox:
         return self.mid
 
     def put(self, header, data):
+        if header is not None and len(header) != 3:
+            raise ValueError("header: three bytes, or None")
         n = 9 + (3 if header else 0) + len(data)
         if 2 * n > self._size - 80:
             raise ValueError("message longer than half of the outbox")
         if 2 * (self._live + n) > self._size - 80:
             return False
-        if header is not None and len(header) != 3:
-            raise ValueError("header: three bytes, or None")
         mid = self.mid
         try:
             self._add(b"M", bytes((self.take(), 1 if header else 0)) + (header or b"") + data)

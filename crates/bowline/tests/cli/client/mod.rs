@@ -5,6 +5,7 @@ mod apps;
 mod kills;
 mod legacy;
 mod memory;
+mod native;
 mod outages;
 mod scenarios;
 
