@@ -59,7 +59,7 @@ class Outbox:
         else:
             self._n = at
             self._load()
-            self.mid = (self.mid + SKIP) % 255 + 1 if self.mid >= 0 else -1
+            self.mid = (self.mid + SKIP - 1) % 255 + 1 if self.mid >= 0 else -1
         self._next(self.acked + 1)
         try:
             self._turn_over()
