@@ -135,3 +135,26 @@ fn the_keyed_login_is_that_of_the_vectors() {
     script.reports("all vectors");
     script.ends();
 }
+
+#[test]
+fn the_package_lists_every_module() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../clients/micropython");
+    let package: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("package.json")).unwrap()).unwrap();
+    let mut listed: Vec<_> = package["urls"].as_array().unwrap().iter().map(|url| url[1].as_str().unwrap()).collect();
+    listed.sort_unstable();
+    let mut there: Vec<_> = std::fs::read_dir(folder.join("bowline"))
+        .unwrap()
+        .map(|file| format!("bowline/{}", file.unwrap().file_name().to_str().unwrap()))
+        .filter(|name| name.ends_with(".py"))
+        .collect();
+    there.sort_unstable();
+    assert_eq!(listed, there);
+}
+
+#[test]
+fn wifi_is_looked_after_as_each_board_needs_it() {
+    let Some(mut script) = Board::runs(&[], "wifi_boards.py", &[]) else { return };
+    script.reports("all boards");
+    script.ends();
+}
