@@ -36,6 +36,7 @@ class Link:
         self.c = client
         self.pend = None  # what the socket has not taken yet
         self.busy = None  # the task that waits for that
+        self.took = 0  # when the socket has taken something, while there is such a task
         self.joined = False  # the connection is there
         self.wrote = self.heard = time.ticks_ms()
         self.wait = 0  # ms to stay away after it
@@ -67,6 +68,7 @@ class Link:
             if n == len(data):
                 return
             self.pend = data[n:]
+            self.took = self.wrote
             self.busy = asyncio.create_task(self._flush())
         else:
             self.pend += data
@@ -78,7 +80,7 @@ class Link:
                 n = self.s.write(self.pend)
                 if n:
                     self.pend = self.pend[n:]
-                self.wrote = time.ticks_ms()
+                    self.took = self.wrote = time.ticks_ms()
             self.joined = True
             self.busy = None
             self.c.notify()
@@ -372,11 +374,11 @@ class Client:
                     self._d.start(link)
                     self._tasks = (
                         asyncio.create_task(self._read(link)),
-                        asyncio.create_task(self._tick()),
+                        asyncio.create_task(self._tick(link)),
                     )
                     while self.reason is None:
                         await self.wait()
-                except OSError as e:
+                except (OSError, MemoryError) as e:
                     self.fail(e)
                 up = self._ok
                 self._drop()
@@ -421,12 +423,15 @@ class Client:
                 sys.print_exception(e)
             self.fail(e)
 
-    async def _tick(self):
+    async def _tick(self, link):
         try:
             while True:
+                now = time.ticks_ms()
+                if link.busy and time.ticks_diff(now, link.took) > 2 * self._to:
+                    raise OSError("the server takes nothing")
                 if self._wifi and not self._wifi.sta.isconnected():
                     raise OSError("no WiFi")
                 # Not for long: the watchdog waits.
-                await self.pause(max(1, min(2000, self._d.tick(time.ticks_ms()))))
+                await self.pause(max(1, min(2000, self._d.tick(now))))
         except Exception as e:
             self.fail(e)

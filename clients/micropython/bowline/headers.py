@@ -28,7 +28,7 @@ class Headers:
         got = client.outbox.got if client.cursor else 0
         if got:
             self._n = 1
-            self._ids[0] = got >> 32
+            self._ids[0] = got >> 32 & 0xFF
             self._crcs[0] = got & 0xFFFFFFFF
 
     def start(self, link):
@@ -187,7 +187,7 @@ class Headers:
     # Accepted, then remembered, then acknowledged.
     def _accept(self, mid, crc, header, data):
         c = self.c
-        wait = c.deliver(0, mid << 32 | crc, header, data) and c.cursor
+        wait = c.deliver(0, 1 << 40 | mid << 32 | crc, header, data) and c.cursor
         for i in range(min(self._n, SEEN - 1), 0, -1):
             self._ids[i] = self._ids[i - 1]
             self._crcs[i] = self._crcs[i - 1]

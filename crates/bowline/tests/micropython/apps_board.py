@@ -26,7 +26,7 @@ class Watched(Mqtt):
 class Board:
     def __init__(self, host, port, ident, dialect):
         self.handler = get_apphandler(None, ident, host, int(port), timeout=1500, dialect=dialect,
-                                      conn_cb=self.state)
+                                      conn_cb=self.state, verbose=True)
         assert get_apphandler() is self.handler
 
     def state(self, up):

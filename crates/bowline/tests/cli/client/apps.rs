@@ -98,6 +98,7 @@ fn an_answer_that_comes_late_is_nobodys() {
         let second = next(&server);
         assert_ne!(first["instance"], second["instance"]);
         replies(&server, &first, "\"late\"");
+        board.reports("late:");
         replies(&server, &second, "\"in time\"");
         assert_eq!(board.reports("answer"), "in time");
         board.does("stats");
