@@ -12,6 +12,7 @@ mod checks;
 mod command;
 mod docs;
 mod fuzz;
+mod mpy;
 mod peers;
 #[cfg(test)]
 mod scenarios;
@@ -44,7 +45,7 @@ enum Task {
     /// cargo-nextest where that is installed, under `cargo test` otherwise.
     Test,
 
-    /// Install the programs the tests talk to (a MicroPython for the device library).
+    /// Install the programs the tests talk to (a MicroPython for the device library, with its compiler).
     ///
     /// MicroPython goes into a Python environment of its own, `target/peers/venv`. To test with
     /// another one, set BOWLINE_MICROPYTHON to its path: nothing is installed then.
@@ -54,6 +55,9 @@ enum Task {
     ///
     /// A test fails while they are not what the code says.
     Docs,
+
+    /// Compile the MicroPython client to `target/mpy/bowline/*.mpy`, and say how large each file is.
+    Mpy,
 
     /// Prove that the core is `no_std`: build it for a microcontroller, check its dependencies.
     ///
@@ -101,6 +105,7 @@ fn main() -> ExitCode {
         Task::Test => ("test", checks::test_steps()),
         Task::Peers => ("peers", vec![peers::STEP]),
         Task::Docs => ("docs", vec![docs::STEP]),
+        Task::Mpy => ("mpy", mpy::STEPS.to_vec()),
         Task::BareMetal => ("bare-metal", bare_metal::STEPS.to_vec()),
         Task::Mutants => ("mutants", vec![sim::MUTANTS]),
         Task::Chaos { .. } => ("chaos", vec![chaos::STEP]),

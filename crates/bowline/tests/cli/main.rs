@@ -1,6 +1,7 @@
 //! The binary from outside: its messages, and boards that run a real MicroPython against it.
 
 mod boards;
+mod client;
 mod commands;
 mod dead;
 mod demo;
@@ -8,5 +9,7 @@ mod devices;
 mod external;
 mod harness;
 mod keys;
+#[path = "../kill/ledger.rs"]
+mod ledger;
 mod memory;
 mod record;
