@@ -377,7 +377,7 @@ fn natures(random: &mut Rng, provisioned: &Provisioned) -> Vec<Nature> {
                 keeps: if random.u32(..10) < 7 { Keeps::All } else { Keeps::Nothing },
                 durability: if random.u32(..10) < 7 { Durability::Fsync } else { Durability::Os },
                 limits,
-                pause: [250, 1_200, 5_000][random.usize(..3)],
+                pause: [400, 1_500, 6_000][random.usize(..3)],
             }
         })
         .collect()
