@@ -90,7 +90,7 @@ pub(crate) fn read(side: Side, format: u32, bytes: &[u8]) -> Result<Sessions, St
 mod tests {
     use super::*;
 
-    /// Found by the fuzz target `endpoint`: sums of these overflowed.
+    /// Their sums would overflow.
     #[test]
     fn bases_that_leave_no_room_for_the_epoch_are_refused() {
         let mut native = native::Session::new(Side::Server);
