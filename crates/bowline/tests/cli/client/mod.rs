@@ -2,6 +2,7 @@
 
 mod api;
 mod apps;
+mod keyed;
 mod kills;
 mod legacy;
 mod memory;
