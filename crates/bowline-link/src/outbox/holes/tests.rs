@@ -93,6 +93,25 @@ fn what_was_sent_is_dropped_by_no_policy() {
     outbox.expire_ticket(0, Instant::ZERO, 2);
     push(&mut outbox, "3", Policy::KeepLatest, 2);
     assert_eq!(items(&outbox), ["1", "1", "3-3:2", "3"]);
+    outbox.take_taken();
+    outbox.handle_taken();
+    let dropped = outbox.poll(ticket, Waker::noop());
+    assert_eq!(dropped, Poll::Ready(Err(SendError::Dropped(DropReason::Replaced))));
+}
+
+/// Found by the simulator: who was told too soon was given the message all the same after a crash.
+#[test]
+fn a_drop_is_told_when_the_store_has_the_message_no_more() {
+    let mut outbox = outbox();
+    let ticket = push(&mut outbox, "1", Policy::KeepLatest, 0);
+    outbox.handle_offered(1);
+    push(&mut outbox, "2", Policy::KeepLatest, 0);
+    assert_eq!(outbox.poll(ticket, Waker::noop()), Poll::Pending);
+    outbox.handle_taken();
+    assert_eq!(outbox.poll(ticket, Waker::noop()), Poll::Pending, "its removal is not even on its way");
+    assert_eq!(outbox.take_taken(), [1]);
+    assert!(!outbox.is_accepted(ticket) && outbox.poll(ticket, Waker::noop()).is_pending());
+    outbox.handle_taken();
     let dropped = outbox.poll(ticket, Waker::noop());
     assert_eq!(dropped, Poll::Ready(Err(SendError::Dropped(DropReason::Replaced))));
 }
