@@ -4,7 +4,7 @@
 #![no_main]
 
 use bowline_fuzz::{Choices, crc32};
-use bowline_link::{Endpoint, Limits, Storage};
+use bowline_link::{Endpoint, Limits, Outside, Storage};
 use bowline_proto::Side;
 use bowline_store::{Device, DeviceSummary, Durability, InboxMessage, Millis, OutboxMessage, Seq, SessionState, Store};
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
         let store = Store::open("unused", Durability::Memory, bowline_store::Limits::default()).expect("in memory");
         let device = device(&mut choices);
         let (inbox, side) = (device.inbox.len(), choices.pick(&[Side::Server, Side::Device]));
-        let endpoint = Endpoint::stored(side, Limits::default(), "board", Storage::new(store), Some(device));
+        let endpoint = Endpoint::stored(side, Limits::default(), "board", Storage::new(store, Outside::default()), Some(device));
         let mut taken = 0;
         while let Ok(Some(delivery)) = endpoint.try_next() {
             taken += 1;
