@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bowline_client::{Backoff, Dialect, DownReason, Message, Policy, Receipt, SendError};
+use bowline_client::{Backoff, Client, Dialect, DownReason, Message, Policy, Receipt, SendError};
 use bowline_proto::native::CloseReason;
 use bowline_server::Protection;
 use futures_util::FutureExt;
@@ -365,4 +365,19 @@ async fn no_answer_makes_a_device_encrypt_less() {
         }
         assert_eq!(client.connects(), 0);
     }
+}
+
+/// P2: found by the simulator, where a server lost its power between its answer and its WELCOME.
+#[tokio::test]
+async fn a_server_that_dies_while_a_link_starts_is_given_up_within_the_timeout() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let _client = Client::builder("boat", address).timeout(Duration::from_millis(300)).start().unwrap();
+    let (mut first, _) = listener.accept().await.unwrap();
+    let mut opening = [0; 12];
+    first.read_exact(&mut opening).await.unwrap();
+    first.write_all(b"\x00BWL\x01\x00\x00").await.unwrap();
+    // It says nothing more. Two seconds are less than the engine's own patience.
+    let next = tokio::time::timeout(Duration::from_secs(2), listener.accept()).await;
+    assert!(next.is_ok(), "the client waits for a server that is dead");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_client::Client;
+use bowline_client::{Client, Next};
 use tokio::sync::mpsc;
 
 use super::host::{Host, Life, Order};
@@ -39,13 +39,17 @@ fn starts(host: &mut Host, device: usize, life: &mut Life) -> Option<Client> {
     if nature.keeps == Keeps::All && store.is_none() {
         return None;
     }
-    let net = world.net.clone();
+    let (net, told) = (world.net.clone(), Arc::clone(world));
     let mut builder = Client::builder(nature.id.as_str(), "server:9999")
         .dialect(nature.dialect)
         .timeout(Duration::from_millis(TIMEOUT))
         .limits(nature.limits)
         .outside(crate::outside::outside())
-        .connect(move |_| net.connect(device));
+        .connect(move |_| net.connect(device))
+        .on_failure(move |attempt| {
+            told.says("no link", || format!("d{device} {}", attempt.error));
+            Next::Retry
+        });
     if let Some(key) = &nature.key {
         builder = match builder.key(key) {
             Ok(builder) => builder,
