@@ -7,9 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::bare_metal;
-use crate::chaos;
 use crate::command::{self, cargo};
-use crate::fuzz;
 use crate::peers;
 use crate::sim;
 use crate::steps::{Context, Outcome, Step};
@@ -57,8 +55,6 @@ pub(crate) fn ci_steps() -> Vec<Step> {
     steps.extend_from_slice(bare_metal::STEPS);
     steps.push(MODEL);
     steps.extend_from_slice(sim::STEPS);
-    steps.push(fuzz::STEP);
-    steps.push(chaos::STEP);
     steps.push(Step {
         name: "release build",
         advice: "repeat with `cargo build --release --package bowline`",

@@ -94,8 +94,8 @@ enum Task {
     /// Explore the native engine in small worlds, in every order in which things can happen.
     Model,
 
-    /// Everything CI runs: `test`, `bare-metal`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`, five minutes of
-    /// `chaos`, and a release build of the binary `bowline`.
+    /// Everything CI runs: `test`, `bare-metal`, `model`, 10,000 simulated worlds, `mutants`, and a release build of the
+    /// binary `bowline`.
     Ci,
 }
 
