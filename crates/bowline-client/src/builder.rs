@@ -13,11 +13,8 @@ use tokio::sync::watch;
 use crate::channels::Channels;
 use crate::connect::{self, Connect, Connecting};
 use crate::opener::Opener;
-use crate::runner::{Attempt, Next, Runner, Speech};
+use crate::runner::{Attempt, Next, Runner, SHORTEST_ATTEMPT, Speech};
 use crate::{Backoff, Client};
-
-/// How long a link has at least to start: its epoch may have to be stored at both ends.
-const SHORTEST_HANDSHAKE: Span = Span::from_millis(500);
 
 /// Settings of a [`Client`].
 pub struct Builder {
@@ -229,7 +226,8 @@ impl Builder {
             }
         };
         endpoint.set_persistent(true);
-        let timeout = Span::from_micros(u64::try_from(self.timeout.as_micros()).unwrap_or(u64::MAX));
+        let span = |time: Duration| Span::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        let timeout = span(self.timeout);
         let speech = match self.dialect.lines() {
             Some(dialect) => Speech::Lines { dialect, config: legacy::Config::new(Side::Device, timeout) },
             None => {
@@ -238,7 +236,7 @@ impl Builder {
                 // Three times the keepalive is an outage.
                 let config = native::Config::new(native::Transport::Lossless, timeout.scaled(1, 3), body);
                 // A server that dies at this moment costs no more than one that dies later (P2).
-                let handshake = config.handshake.min(timeout.max(SHORTEST_HANDSHAKE));
+                let handshake = config.handshake.min(span(self.timeout.max(SHORTEST_ATTEMPT)));
                 let config = native::Config { handshake, ..config };
                 Speech::Native(Opener::new(self.key, self.encrypts, config, self.outside))
             }

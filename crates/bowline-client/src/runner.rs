@@ -13,6 +13,9 @@ use crate::Backoff;
 use crate::connect::Connect;
 use crate::opener::Opener;
 
+/// How long each step to a link may take at least, however short the timeout: the epoch may have to be stored at both
+/// ends.
+pub(crate) const SHORTEST_ATTEMPT: Duration = Duration::from_millis(500);
 /// Codes after which trying again soon is in vain: quarantined, version, not allowed, key (§16.2).
 const FINAL: [u8; 4] = [5, 7, 8, 9];
 /// What the pause is then, in pauses.
@@ -117,10 +120,12 @@ impl Runner {
         }
     }
 
-    /// One link, from connecting to its end.
+    /// One link, from connecting to its end. Whatever it has come to, it waits for the server no longer than a link
+    /// would: else an attempt that has begun in an outage is still waited for long after its end (P2).
     async fn link(&mut self) -> io::Result<DownReason> {
+        let patience = self.timeout.max(SHORTEST_ATTEMPT);
         let connecting = (self.connect)(&self.server);
-        let (mut stream, peer) = tokio::time::timeout(self.timeout.saturating_mul(3), connecting)
+        let (mut stream, peer) = tokio::time::timeout(patience, connecting)
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the attempt to connect"))??;
         let (speech, early) = match &self.speech {
@@ -130,8 +135,7 @@ impl Runner {
             }
             Speech::Native(opener) => {
                 let opening = opener.open(&mut stream, &self.id, self.endpoint.clock());
-                let timeout = self.timeout.saturating_mul(2);
-                let (native, early) = tokio::time::timeout(timeout, opening)
+                let (native, early) = tokio::time::timeout(patience, opening)
                     .await
                     .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the opening of the link"))??;
                 (Spoken::Native(native), early)

@@ -1,11 +1,11 @@
 //! A host's disk: full, failing, torn by a power cut, or as it was some time ago.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::{fs, io};
 
-use bowline_store_vfs::{Call, Disk, Watch};
+use bowline_store_vfs::{Call, Disk, Files, MemoryFolder, Watch};
 use fastrand::Rng;
 use tokio::sync::Notify;
 
@@ -38,9 +38,11 @@ pub(crate) enum End {
     PowerCut,
 }
 
-/// The disk of one life of a process.
+/// The disk of one life of a process. In memory: a world has some ten lives, and what a file system does for each write
+/// would be most of its time.
 pub(crate) struct SimDisk {
     folder: tempfile::TempDir,
+    memory: MemoryFolder,
     watch: Watch,
     before: Disk,
     switch: Arc<Switch>,
@@ -55,13 +57,16 @@ struct Switch {
 
 impl SimDisk {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self::with(folder()?))
+        Self::with(Files::new())
     }
 
-    fn with(folder: tempfile::TempDir) -> Self {
-        let before = Disk::of(folder.path());
+    /// A disk with these files.
+    pub(crate) fn with(files: Files) -> io::Result<Self> {
+        let folder = folder()?;
+        let before = Disk::of(files.clone());
+        let memory = MemoryFolder::new(folder.path(), files);
         let watch = Watch::new(folder.path());
-        SimDisk { folder, watch, before, switch: Arc::default() }
+        Ok(SimDisk { folder, memory, watch, before, switch: Arc::default() })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -104,41 +109,21 @@ impl SimDisk {
 
     /// What the next process finds.
     pub(crate) fn after(mut self, end: End, random: &mut Rng) -> io::Result<Self> {
-        let next = folder()?;
-        match end {
-            End::Killed => copy(self.path(), next.path())?,
+        Self::with(match end {
+            End::Killed => self.memory.files(),
             End::PowerCut => {
                 for op in self.watch.take_ops() {
                     self.before.apply(&op);
                 }
-                self.before.cut(random, next.path());
+                self.before.cut(random)
             }
-        }
-        Ok(Self::with(next))
+        })
     }
 
     /// A backup, as it is now.
-    pub(crate) fn backup(&self) -> io::Result<tempfile::TempDir> {
-        let copied = folder()?;
-        copy(self.path(), copied.path())?;
-        Ok(copied)
+    pub(crate) fn backup(&self) -> Files {
+        self.memory.files()
     }
-
-    /// A disk that somebody has restored.
-    pub(crate) fn restored(backup: &Path) -> io::Result<Self> {
-        let next = folder()?;
-        copy(backup, next.path())?;
-        Ok(Self::with(next))
-    }
-}
-
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    for name in ["bowline.db", "bowline.db-wal"] {
-        if from.join(name).exists() {
-            fs::copy(from.join(name), to.join(name))?;
-        }
-    }
-    Ok(())
 }
 
 /// A temporary folder, in memory where the system has such. Its name takes nothing from the random numbers of this

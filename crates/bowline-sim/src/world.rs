@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::faults::Fault;
+use self::faults::{Fault, Kinds};
 use self::host::Order;
 use crate::keys::{self, Provisioned};
 use crate::model::{Keeps, Stream};
@@ -95,6 +95,7 @@ struct World {
     /// The server's apps take what devices send, and not its program: instances of two lives of a device work side by
     /// side, so only where devices have one.
     apps: bool,
+    kinds: Kinds,
     /// Something was broken, or panicked.
     failed: Notify,
     trace: bool,
@@ -166,6 +167,7 @@ impl World {
             random: random.fork(),
         };
         let apps = random.u32(..3) == 0 && natures.iter().all(|nature| nature.keeps == Keeps::All);
+        let kinds = Kinds::draw(&mut random);
         let world = Arc::new(World {
             state: Mutex::new(state),
             net: Net::new(natures.len(), random.u64(..)),
@@ -174,6 +176,7 @@ impl World {
             provisioned,
             server_durability,
             apps,
+            kinds,
             failed: Notify::new(),
             trace: options.trace,
         });
@@ -185,6 +188,7 @@ impl World {
             });
         }
         world.says("is", || format!("server: {server_durability:?}{}", if apps { ", with apps" } else { "" }));
+        world.says("is", || format!("faults: {}", world.kinds));
         let mut tasks = JoinSet::new();
         tasks.spawn(world.net.clone().run());
         let mut orders = Vec::new();
@@ -232,7 +236,7 @@ impl World {
             // Each by itself, so that leaving one out changes no other.
             let mut random = Rng::with_seed(seed ^ (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let fault = Fault::draw(&mut random, self);
-            let pause = random.u64(20..=900);
+            let pause = random.u64(10..=400);
             if !options.without.contains(&at) {
                 fault.strikes(self, &mut random, orders, at);
             }

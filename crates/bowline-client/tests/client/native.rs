@@ -1,13 +1,16 @@
 //! The native dialect between our client and our server: order, resumption, takeover, keys, receipts.
 
+use std::future::pending;
+use std::io;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bowline_client::{Backoff, Client, Dialect, DownReason, Message, Policy, Receipt, SendError};
+use bowline_client::{Backoff, Client, Dialect, DownReason, Message, Policy, Receipt, SendError, Socket, Stream};
 use bowline_proto::native::CloseReason;
 use bowline_server::Protection;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 use crate::harness::soon;
 use crate::world::{ID, World, eventually, is_pending, numbers, takes, takes_here, today};
@@ -380,4 +383,53 @@ async fn a_server_that_dies_while_a_link_starts_is_given_up_within_the_timeout()
     // It says nothing more. Two seconds are less than the engine's own patience.
     let next = tokio::time::timeout(Duration::from_secs(2), listener.accept()).await;
     assert!(next.is_ok(), "the client waits for a server that is dead");
+}
+
+/// P2: found by the simulator, where a link went half-open while it was begun, a moment before the last fault ended.
+#[tokio::test(start_paused = true)]
+async fn no_step_to_a_link_takes_longer_than_the_timeout() {
+    let timeout = Duration::from_secs(3);
+    for connects in [false, true] {
+        let (attempt, mut attempts) = tokio::sync::mpsc::unbounded_channel();
+        let _client = Client::builder("boat", "server:8123")
+            .timeout(timeout)
+            .connect(move |_| {
+                let _ = attempt.send(tokio::time::Instant::now());
+                Box::pin(async move {
+                    if connects { Ok((Stream::new(Mute), ([10, 0, 0, 1], 8123).into())) } else { pending().await }
+                })
+            })
+            .start()
+            .unwrap();
+        let first = attempts.recv().await.unwrap();
+        let waited = attempts.recv().await.unwrap() - first;
+        // The first pause behind it is a twelfth.
+        assert!(waited <= timeout + timeout / 12 + Duration::from_millis(2), "connects: {connects}, waited {waited:?}");
+    }
+}
+
+/// A connection to somebody who takes everything and says nothing.
+#[derive(Debug)]
+struct Mute;
+
+impl Socket for Mute {
+    fn poll_read_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_write_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn try_read(&mut self, _: &mut ReadBuf<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }

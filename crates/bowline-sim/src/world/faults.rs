@@ -1,5 +1,6 @@
 //! What goes wrong.
 
+use std::fmt;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -40,21 +41,87 @@ pub(super) enum Fault {
     Restore { device: usize },
 }
 
+/// The kinds of faults and how often each is drawn, of all where all can happen.
+const KINDS: [(Kind, u32); 12] = [
+    (Kind::Cut, 22),
+    (Kind::HalfOpen, 10),
+    (Kind::Partition, 6),
+    (Kind::Refused, 4),
+    (Kind::Bad, 14),
+    (Kind::Crash, 14),
+    (Kind::CrashInCommit, 10),
+    (Kind::CrashInSend, 6),
+    (Kind::Disk, 7),
+    (Kind::Clock, 3),
+    (Kind::Flood, 3),
+    (Kind::Restore, 1),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Cut,
+    HalfOpen,
+    Partition,
+    Refused,
+    Bad,
+    Crash,
+    CrashInCommit,
+    CrashInSend,
+    Disk,
+    Clock,
+    Flood,
+    Restore,
+}
+
+/// The kinds that happen in a world: about half of them. Where everything happens all the time, nothing that takes a
+/// while without one of them ever does.
+#[derive(Debug, Clone)]
+pub(super) struct Kinds(Vec<(Kind, u32)>);
+
+impl Kinds {
+    pub(super) fn draw(random: &mut Rng) -> Self {
+        // Links break in every world.
+        Kinds(KINDS.into_iter().filter(|(kind, _)| *kind == Kind::Cut || random.bool()).collect())
+    }
+
+    fn one(&self, random: &mut Rng) -> Kind {
+        let all: u32 = self.0.iter().map(|(_, weight)| weight).sum();
+        let mut at = random.u32(..all);
+        let found = self.0.iter().find(|(_, weight)| match at.checked_sub(*weight) {
+            Some(rest) => {
+                at = rest;
+                false
+            }
+            None => true,
+        });
+        found.map_or(Kind::Cut, |(kind, _)| *kind)
+    }
+}
+
+impl fmt::Display for Kinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (kind, _)) in self.0.iter().enumerate() {
+            write!(f, "{}{kind:?}", if at > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
 impl Fault {
     pub(super) fn draw(random: &mut Rng, world: &World) -> Self {
         let device = random.usize(..world.natures.len());
         // The server's troubles are everybody's.
         let place = if random.u32(..3) == 0 { 0 } else { device + 1 };
         let time = if random.u32(..4) == 0 { random.u64(500..2_500) } else { random.u64(5..400) };
-        match random.u32(..100) {
-            0..22 => Fault::Cut { device },
-            22..32 => {
+        match world.kinds.one(random) {
+            Kind::Cut => Fault::Cut { device },
+            Kind::HalfOpen => {
                 let directions = [vec![Direction::Up, Direction::Down], vec![Direction::Up], vec![Direction::Down]];
                 Fault::HalfOpen { device, directions: random.choice(directions).unwrap_or_default() }
             }
-            32..38 => Fault::Partition { device, time },
-            38..42 => Fault::Refused { device, time },
-            42..56 => {
+            Kind::Partition => Fault::Partition { device, time },
+            Kind::Refused => Fault::Refused { device, time },
+            Kind::Bad => {
                 let mut way = Way { latency: random.u64(1..120), ..Way::default() };
                 match random.u32(..4) {
                     0 => way.piece = random.usize(1..4),
@@ -64,21 +131,21 @@ impl Fault {
                 }
                 Fault::Bad { device, way, time }
             }
-            56..70 => {
+            Kind::Crash => {
                 let end = if random.bool() { End::Killed } else { End::PowerCut };
                 let death = [Death::Reset, Death::Finish, Death::Silence][random.usize(..3)];
                 let death = if end == End::PowerCut { Death::Silence } else { death };
                 Fault::Crash { place, end, death, down: time }
             }
-            70..80 => Fault::CrashInCommit { place, writes: random.u64(1..30) },
-            80..86 => Fault::CrashInSend { place, writes: random.u64(1..8) },
-            86..93 => {
+            Kind::CrashInCommit => Fault::CrashInCommit { place, writes: random.u64(1..30) },
+            Kind::CrashInSend => Fault::CrashInSend { place, writes: random.u64(1..8) },
+            Kind::Disk => {
                 let mood = [Mood::Full, Mood::NoSync, Mood::Broken][random.usize(..3)];
                 Fault::Disk { place, mood, time }
             }
-            93..96 => Fault::Clock { jump: random.i64(-100_000_000..100_000_000) },
-            96..99 => Fault::Flood { device, count: random.usize(1..10) },
-            _ => Fault::Restore { device },
+            Kind::Clock => Fault::Clock { jump: random.i64(-100_000_000..100_000_000) },
+            Kind::Flood => Fault::Flood { device, count: random.usize(1..10) },
+            Kind::Restore => Fault::Restore { device },
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bowline_store::{Durability, Limits, Quota, Store, Worker};
+use bowline_store_vfs::Files;
 use fastrand::Rng;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -66,7 +67,7 @@ pub(super) struct Host {
     pub(super) world: Shared,
     place: Place,
     disk: Option<SimDisk>,
-    backup: Option<tempfile::TempDir>,
+    backup: Option<Files>,
     restore: bool,
     orders: mpsc::UnboundedReceiver<Order>,
     random: Rng,
@@ -166,7 +167,7 @@ impl Host {
                     healing = Some(Instant::now() + Duration::from_millis(time));
                 }
                 Some(Order::Restore) => match (&self.disk, &self.backup) {
-                    (Some(disk), None) => self.backup = self.world.gives(disk.backup()),
+                    (Some(disk), None) => self.backup = Some(disk.backup()),
                     (Some(_), Some(_)) => self.restore = true,
                     (None, _) => {}
                 },
@@ -216,7 +217,7 @@ impl Host {
             let next = match self.backup.take_if(|_| std::mem::take(&mut self.restore)) {
                 Some(backup) => {
                     self.is_restored();
-                    SimDisk::restored(backup.path())
+                    SimDisk::with(backup)
                 }
                 None => disk.after(ending.end, &mut self.random),
             };

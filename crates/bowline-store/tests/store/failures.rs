@@ -59,7 +59,7 @@ fn a_failed_sync_fails_the_commit_and_everything_is_written_anew() {
     watch.ops().iter().for_each(|op| disk.apply(op));
     for seed in 0..50 {
         let rebuilt = fast_folder();
-        disk.cut(&mut fastrand::Rng::with_seed(seed), rebuilt.path());
+        bowline_store_vfs::write(&disk.cut(&mut fastrand::Rng::with_seed(seed)), rebuilt.path());
         assert_eq!(progress(&see(&open(rebuilt.path()))), Some(10));
     }
     drop((store, folder));
@@ -166,7 +166,7 @@ fn what_an_earlier_process_could_not_sync_is_written_anew_at_open() {
     watch.ops().iter().for_each(|op| disk.apply(op));
     for seed in 0..50 {
         let rebuilt = fast_folder();
-        disk.cut(&mut fastrand::Rng::with_seed(seed), rebuilt.path());
+        bowline_store_vfs::write(&disk.cut(&mut fastrand::Rng::with_seed(seed)), rebuilt.path());
         assert!(see(&open(rebuilt.path())) == state_after(Some(11)), "seed {seed}: what is acknowledged stands on it");
     }
 }

@@ -113,7 +113,7 @@ fn cut_everywhere(ops: &[Op], seed: u64, cuts: u64, promise: Promise) -> u64 {
                         let cut_seed = seed ^ (at << 20) ^ variant;
                         let folder = folder.path().join("cut");
                         fs::create_dir(&folder).expect("made");
-                        disk.cut(&mut fastrand::Rng::with_seed(cut_seed), &folder);
+                        bowline_store_vfs::write(&disk.cut(&mut fastrand::Rng::with_seed(cut_seed)), &folder);
                         check(&folder, acked, promise, &format!("cut after operation {at}, variant {variant}"));
                         fs::remove_dir_all(&folder).expect("removed");
                         done.fetch_add(1, Ordering::Relaxed);

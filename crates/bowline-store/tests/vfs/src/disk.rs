@@ -1,10 +1,8 @@
 //! What a disk may hold after the power is cut, by what was written to it and synced.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
-use crate::{Inode, Op};
+use crate::{Files, Inode, Op};
 
 /// Bytes that a disk writes whole or not at all.
 const SECTOR: usize = 512;
@@ -17,7 +15,7 @@ const SECTOR: usize = 512;
 #[derive(Debug, Default)]
 pub struct Disk {
     /// Files that were there before anything happened, and were not opened since.
-    found: BTreeMap<String, Vec<u8>>,
+    found: Files,
     files: BTreeMap<Inode, File>,
     names: BTreeMap<String, Inode>,
     /// Names not synced.
@@ -47,21 +45,12 @@ enum Change {
 }
 
 impl Disk {
-    /// A disk with the files of `folder` on it.
-    ///
-    /// # Panics
-    /// When they cannot be read.
+    /// A disk with these files on it.
     #[must_use]
-    pub fn of(folder: &Path) -> Self {
-        let mut disk = Disk::default();
-        for entry in fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            // The log's index is made anew.
-            if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.ends_with("-shm")) {
-                disk.found.insert(name.to_owned(), fs::read(&path).expect("a file"));
-            }
-        }
-        disk
+    pub fn of(mut files: Files) -> Self {
+        // The log's index is made anew.
+        files.retain(|name, _| !name.ends_with("-shm"));
+        Disk { found: files, ..Disk::default() }
     }
 
     /// Something happens.
@@ -108,27 +97,25 @@ impl Disk {
         rename(&mut self.names, &later);
     }
 
-    /// Cuts the power and puts what is left into `folder`, which is empty.
-    ///
-    /// # Panics
-    /// When it cannot be written.
-    pub fn cut(&self, random: &mut fastrand::Rng, folder: &Path) {
+    /// Cuts the power: what is left.
+    #[must_use]
+    pub fn cut(&self, random: &mut fastrand::Rng) -> Files {
         let mut names = self.names.clone();
         rename(&mut names, &self.later_names[..random.usize(..=self.later_names.len())]);
         // How much of what was not synced is kept; everything and nothing are likely.
         let kept = [0.0, 0.1, 0.5, 0.9, 1.0][random.usize(..5)];
-        for (name, bytes) in &self.found {
-            fs::write(folder.join(name), bytes).expect("written");
-        }
+        let mut left = self.found.clone();
         for (name, inode) in names {
             let bytes = self.files.get(&inode).map(|file| file.cut(random, kept)).unwrap_or_default();
-            fs::write(folder.join(name), bytes).expect("written");
+            left.insert(name, bytes);
         }
         if random.bool() {
             // The log's index is not synced at all.
-            let garbage: Vec<u8> = (0..32_768).map(|_| random.u8(..)).collect();
-            fs::write(folder.join("bowline.db-shm"), garbage).expect("written");
+            let mut garbage = vec![0; 32_768];
+            random.fill(&mut garbage);
+            left.insert("bowline.db-shm".to_owned(), garbage);
         }
+        left
     }
 }
 

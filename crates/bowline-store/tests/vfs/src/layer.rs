@@ -1,4 +1,4 @@
-//! The C side: SQLite's file system interface, passed on to the one that was there before.
+//! The C side: SQLite's file system interface, passed on to the one that was there before, or to `memory`.
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt as _;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Once};
 
 use rusqlite::ffi;
 
-use crate::{Call, Inode, Op, Watched, find};
+use crate::{Call, Inode, Op, Watched, find, memory};
 
 /// SQLite gives each file `szOsFile` bytes: this, and behind it the real file.
 #[repr(C)]
@@ -34,14 +34,18 @@ pub(crate) fn install() {
         // copy shares the real one's data and functions, which do not care whose they are called for,
         // except for those replaced here, which call on with the real one.
         unsafe {
+            // Counts under a lock that all threads of the simulator wait for. Refused where SQLite runs already.
+            ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0);
             let real = ffi::sqlite3_vfs_find(ptr::null());
             assert!(!real.is_null(), "SQLite has a file system");
             let mut layer = *real;
             layer.zName = c"bowline-watch".as_ptr();
-            layer.szOsFile += size_of::<File>() as c_int;
+            layer.szOsFile = layer.szOsFile.max(size_of::<memory::File>() as c_int) + size_of::<File>() as c_int;
             layer.pNext = ptr::null_mut();
             layer.xOpen = Some(open);
             layer.xDelete = Some(delete);
+            layer.xAccess = Some(access);
+            layer.xFullPathname = Some(full_path);
             REAL.store(real, std::sync::atomic::Ordering::Release);
             let code = ffi::sqlite3_vfs_register(Box::leak(Box::new(layer)), 1);
             assert_eq!(code, ffi::SQLITE_OK, "SQLite takes the layer");
@@ -83,8 +87,12 @@ unsafe extern "C" fn open(
         let ours = file.cast::<File>();
         (*ours).base.pMethods = ptr::null();
         (*ours).watched = ptr::null_mut();
-        let Some(xopen) = (*real_vfs()).xOpen else { return ffi::SQLITE_CANTOPEN };
-        let code = xopen(real_vfs(), name, real(file), flags, out_flags);
+        let code = if !name.is_null() && memory::has(path(name)) {
+            memory::open(path(name), real(file), flags, out_flags)
+        } else {
+            let Some(xopen) = (*real_vfs()).xOpen else { return ffi::SQLITE_CANTOPEN };
+            xopen(real_vfs(), name, real(file), flags, out_flags)
+        };
         if code != ffi::SQLITE_OK {
             return code;
         }
@@ -104,14 +112,40 @@ unsafe extern "C" fn open(
 unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, name: *const c_char, sync_names: c_int) -> c_int {
     // SAFETY: called by SQLite with a C string.
     unsafe {
-        let Some(xdelete) = (*real_vfs()).xDelete else { return ffi::SQLITE_IOERR_DELETE };
-        let code = xdelete(real_vfs(), name, sync_names);
+        let code = if memory::has(path(name)) {
+            memory::delete(path(name))
+        } else {
+            let Some(xdelete) = (*real_vfs()).xDelete else { return ffi::SQLITE_IOERR_DELETE };
+            xdelete(real_vfs(), name, sync_names)
+        };
         if code == ffi::SQLITE_OK
             && let Some((watched, name)) = find(path(name))
         {
             watched.deleted(&name, sync_names != 0);
         }
         code
+    }
+}
+
+unsafe extern "C" fn access(_: *mut ffi::sqlite3_vfs, name: *const c_char, what: c_int, result: *mut c_int) -> c_int {
+    // SAFETY: called by SQLite with a C string and its number.
+    unsafe {
+        if memory::has(path(name)) {
+            return memory::access(path(name), result);
+        }
+        let Some(xaccess) = (*real_vfs()).xAccess else { return ffi::SQLITE_IOERR_ACCESS };
+        xaccess(real_vfs(), name, what, result)
+    }
+}
+
+unsafe extern "C" fn full_path(_: *mut ffi::sqlite3_vfs, name: *const c_char, size: c_int, to: *mut c_char) -> c_int {
+    // SAFETY: called by SQLite with a C string, and room for `size` bytes.
+    unsafe {
+        if memory::has(path(name)) {
+            return memory::full_path(name, size, to);
+        }
+        let Some(full) = (*real_vfs()).xFullPathname else { return ffi::SQLITE_CANTOPEN };
+        full(real_vfs(), name, size, to)
     }
 }
 

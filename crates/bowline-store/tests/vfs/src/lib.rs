@@ -1,5 +1,5 @@
 //! A layer under SQLite, for tests: it records what is written and synced in watched folders, and
-//! fails on demand. Everything else goes through unchanged.
+//! fails on demand. Everything else goes through unchanged, to the disk or, on demand, to memory.
 //!
 //! Why a layer of our own: it sees the real program's real order of writes, syncs and deletions, in
 //! this process, without root and without `strace`, and the same layer makes a sync fail. Crates for
@@ -12,14 +12,46 @@
 mod crash;
 mod disk;
 mod layer;
+mod memory;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use crash::Folder;
 pub use disk::Disk;
+pub use memory::MemoryFolder;
+
+/// What is in the files of a folder, by their names.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// The files of a folder.
+///
+/// # Panics
+/// When they cannot be read.
+#[must_use]
+pub fn read(folder: &Path) -> Files {
+    let mut files = Files::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+            files.insert(name.to_owned(), fs::read(&path).expect("a file"));
+        }
+    }
+    files
+}
+
+/// Puts files into a folder.
+///
+/// # Panics
+/// When they cannot be written.
+pub fn write(files: &Files, folder: &Path) {
+    for (name, bytes) in files {
+        fs::write(folder.join(name), bytes).expect("written");
+    }
+}
 
 /// A file's identity, as a disk has it: a name that is deleted and made again is another one.
 pub type Inode = usize;
