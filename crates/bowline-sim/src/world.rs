@@ -381,7 +381,7 @@ fn natures(random: &mut Rng, provisioned: &Provisioned) -> Vec<Nature> {
                 keeps: if random.u32(..10) < 7 { Keeps::All } else { Keeps::Nothing },
                 durability: if random.u32(..10) < 7 { Durability::Fsync } else { Durability::Os },
                 limits,
-                pause: [400, 1_500, 6_000][random.usize(..3)],
+                pause: [400, 2_000, 5_000, 10_000][random.usize(..4)],
             }
         })
         .collect()
