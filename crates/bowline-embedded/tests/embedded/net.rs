@@ -48,11 +48,6 @@ impl Net {
         self.budget.set(bytes);
     }
 
-    /// Whether such a cut is still to come.
-    pub(crate) fn is_to_cut(&self) -> bool {
-        self.budget.get() != usize::MAX
-    }
-
     /// From now on bytes come and go in pieces of at most this.
     pub(crate) fn pieces(&self, bytes: usize) {
         self.piece.set(bytes);
@@ -103,7 +98,7 @@ impl TcpConnect for Net {
     type Error = NetError;
     type Connection<'a> = Connection;
 
-    async fn connect<'a>(&'a self, _: SocketAddr) -> Result<Connection, NetError> {
+    async fn connect(&self, _: SocketAddr) -> Result<Connection, NetError> {
         let mut route = self.leads_to.subscribe();
         let server = *route.borrow_and_update();
         let Some(server) = server else { return Err(NetError(ErrorKind::ConnectionRefused)) };

@@ -95,15 +95,17 @@ async fn lives(world: &World, how: How, nor: &mut Flash, rng: &mut Rng, ledger: 
     let acked = device.ledger().totals.acked;
     let end = ledger.events.get() + rng.below(40);
     let up = async {
-        while !last {
-            let number = ledger.next.replace(ledger.next.get() + 1);
-            ledger.doubtful.borrow_mut().insert(number);
-            if client.send(address(1), &payload(number)).await.is_err() {
-                break;
+        if !last {
+            loop {
+                let number = ledger.next.replace(ledger.next.get() + 1);
+                ledger.doubtful.borrow_mut().insert(number);
+                if client.send(address(1), &payload(number)).await.is_err() {
+                    break;
+                }
+                ledger.doubtful.borrow_mut().remove(&number);
+                ledger.accepted.borrow_mut().push(number);
+                ledger.happens();
             }
-            ledger.doubtful.borrow_mut().remove(&number);
-            ledger.accepted.borrow_mut().push(number);
-            ledger.happens();
         }
         std::future::pending::<()>().await;
     };
