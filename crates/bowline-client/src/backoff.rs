@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bowline_proto::time::Duration as Span;
+
 /// Doubling pauses between a first and a longest one, each shortened at random by up to a half, so
 /// that a thousand boards do not come back in the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +25,10 @@ impl Backoff {
     /// The pause after this many failures in a row (at least 1), with `random` in `0.0..1.0`.
     #[must_use]
     pub fn pause(&self, failures: u32, random: f64) -> Duration {
-        // 2^20 times any pause worth configuring is beyond the longest.
-        let doublings = failures.saturating_sub(1).min(20);
-        let pause = self.first.saturating_mul(1 << doublings).min(self.longest);
-        pause.mul_f64(1.0 - 0.5 * random.clamp(0.0, 1.0))
+        let micros = |span: Duration| Span::from_micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
+        let rules = bowline_proto::Backoff { first: micros(self.first), longest: micros(self.longest) };
+        let random = (random.clamp(0.0, 1.0) * f64::from(u32::MAX)) as u32;
+        Duration::from_micros(rules.pause(failures, random).as_micros())
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bowline_link::{DownReason, Drive, Endpoint, Lines, Speech as Spoken};
 use bowline_proto::legacy::Config;
-use bowline_proto::native::CloseReason;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -16,11 +15,6 @@ use crate::opener::Opener;
 /// How long each step to a link may take at least, however short the timeout: the epoch may have to be stored at both
 /// ends.
 pub(crate) const SHORTEST_ATTEMPT: Duration = Duration::from_millis(500);
-/// Codes after which trying again soon is in vain: quarantined, version, not allowed, key (§16.2).
-const FINAL: [u8; 4] = [5, 7, 8, 9];
-/// What the pause is then, in pauses.
-const LONG: u32 = 10;
-
 /// An attempt to connect that failed, for the policy to judge.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -80,11 +74,7 @@ impl Runner {
             let connects = self.endpoint.status().connects;
             let was_up = connects > before;
             // Said under the seal, or by a server that has none: otherwise anybody could say it.
-            let final_word = match &ended {
-                Ok(DownReason::Native(CloseReason::Peer(code))) => FINAL.contains(code),
-                Ok(DownReason::Native(CloseReason::Quarantined(_))) => true,
-                _ => false,
-            };
+            let final_word = matches!(&ended, Ok(DownReason::Native(reason)) if reason.is_final());
             let error = match ended {
                 Ok(DownReason::Shutdown) => return,
                 Ok(DownReason::PeerClosed) if !was_up => io::Error::new(
@@ -110,7 +100,8 @@ impl Runner {
             }
             // At once after an outage, or nearly: not all boards in the same moment.
             let pause = self.backoff.pause(failures.max(1), fastrand::f64());
-            let pause = if final_word { self.backoff.longest.saturating_mul(LONG) } else { pause };
+            let pause =
+                if final_word { self.backoff.longest.saturating_mul(bowline_proto::Backoff::LONG) } else { pause };
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(pause) => {}

@@ -158,8 +158,40 @@ impl<'a> Index<'a> {
         }
     }
 
+    /// What must go for a message of `size` bytes, if there is room then for it among `room` bytes. Nothing up to
+    /// `after` is touched.
+    pub(crate) fn range(
+        &self,
+        channel: [u8; 3],
+        policy: Policy,
+        after: u64,
+        (size, room): (u32, u32),
+        bytes_of: impl Fn(&Slot) -> u32,
+    ) -> Result<Option<Range>, NoRoom> {
+        let bytes: u32 = self.slots().iter().map(&bytes_of).sum();
+        let mut left = (self.len, bytes);
+        let has_room = |(count, bytes): (usize, u32)| count < self.capacity() && bytes + size <= room;
+        let mut range = None;
+        for slot in self.behind(after).iter().filter(|slot| slot.is_of(policy, channel)) {
+            let goes = match policy {
+                Policy::Block => false,
+                Policy::DropOldest => !has_room(left),
+                Policy::KeepLatest => true,
+            };
+            if !goes {
+                break;
+            }
+            left = (left.0 - 1, left.1 - bytes_of(slot));
+            range = Some(Range { after, up_to: slot.number });
+        }
+        if has_room(left) { Ok(range) } else { Err(NoRoom) }
+    }
+
     /// The first message behind `number` whose time is up.
     pub(crate) fn expired(&self, number: u64, clock: Clock) -> Option<&Slot> {
         self.behind(number).iter().find(|slot| slot.flags.is_over(slot.expires, clock))
     }
 }
+
+/// There is none, not even with what the policy gives up.
+pub(crate) struct NoRoom;

@@ -6,7 +6,7 @@ use embedded_storage_async::nor_flash::NorFlash;
 
 use crate::error::{OpenError, PushError, ReadError, WriteError};
 use crate::format::{Head, Kind, MAX_PREFIX, Numbers};
-use crate::index::{EXPIRED, LOST, Slot};
+use crate::index::{EXPIRED, LOST, NoRoom, Slot};
 use crate::log::Log;
 use crate::media::Media;
 use crate::message::{Clock, Flags, Message, Policy, Prefix, Range};
@@ -166,27 +166,9 @@ impl<'a, F: NorFlash> Outbox<'a, F> {
 
     /// What must go for a message, if it has room then.
     fn range(&self, channel: [u8; 3], policy: Policy, sent: u64, payload: usize) -> Result<Option<Range>, NoRoom> {
-        let index = &self.log.index;
         // Its prefix is reckoned at its longest.
         let size = Media::<F>::record(payload + MAX_PREFIX);
-        let bytes: u32 = index.slots().iter().map(Self::bytes_of).sum();
-        let mut left = (index.len(), bytes);
-        let has_room = |(count, bytes): (usize, u32)| count < index.capacity() && bytes + size <= self.room;
-        let mut range = None;
-        let stream = index.behind(sent.max(self.log.numbers.acked));
-        for slot in stream.iter().filter(|slot| slot.is_of(policy, channel)) {
-            let goes = match policy {
-                Policy::Block => false,
-                Policy::DropOldest => !has_room(left),
-                Policy::KeepLatest => true,
-            };
-            if !goes {
-                break;
-            }
-            left = (left.0 - 1, left.1 - Self::bytes_of(slot));
-            range = Some(Range { after: sent.max(self.log.numbers.acked), up_to: slot.number });
-        }
-        if has_room(left) { Ok(range) } else { Err(NoRoom) }
+        self.log.index.range(channel, policy, sent.max(self.log.numbers.acked), (size, self.room), Self::bytes_of)
     }
 
     fn bytes_of(slot: &Slot) -> u32 {
@@ -311,6 +293,3 @@ impl<'a, F: NorFlash> Outbox<'a, F> {
         Ok(())
     }
 }
-
-/// Not even with what the policy gives up.
-struct NoRoom;

@@ -9,6 +9,7 @@
 //! - [`legacy`]: the engine for a legacy link. [`legacy::Session`] is what survives a link,
 //!   [`legacy::Link`] is one transport connection's life.
 //! - [`native`]: the engine of the native dialect, both sides.
+//! - [`Backoff`]: how long a device waits before it connects again.
 //! - [`time`]: monotonic microseconds.
 //!
 //! The formats are specified in `docs/protocol.md`; comments cite its sections as `§2.3`.
@@ -19,6 +20,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod backoff;
 mod crc;
 mod id;
 pub mod legacy;
@@ -31,6 +33,7 @@ pub mod time;
 mod vectors;
 pub mod wire;
 
+pub use backoff::Backoff;
 pub use crc::Crc;
 pub use id::{DeviceId, IdError};
 pub use saved::SavedError;

@@ -6,6 +6,7 @@ mod golden;
 mod lives;
 mod model;
 mod policies;
+mod ram;
 mod size;
 mod wear;
 mod world;

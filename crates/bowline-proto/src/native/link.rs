@@ -190,6 +190,15 @@ pub enum Output {
     Close(CloseReason),
 }
 
+impl CloseReason {
+    /// Whether trying again soon is in vain: quarantined, or closed by the peer for its version, as not allowed
+    /// or for its key (§16.2). Somebody has to do something first.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, CloseReason::Quarantined(_) | CloseReason::Peer(QUARANTINED | 7 | 8 | 9))
+    }
+}
+
 impl core::fmt::Display for CloseReason {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {

@@ -44,7 +44,7 @@ pub use counters::Counters;
 pub use judge::Conflict;
 pub use link::{CloseReason, Item, Link, Output};
 pub use receive::{Input, Received};
-pub use saved::{SAVED_LEN, SavedSent};
+pub use saved::{Kept, SAVED_LEN, SavedSent};
 pub use session::{Session, Ticket};
 
 pub use crate::SavedError;

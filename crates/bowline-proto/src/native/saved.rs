@@ -19,7 +19,39 @@ pub struct SavedSent {
     processed: u64,
 }
 
+/// What a device's outbox keeps of its session, beside the messages: enough to go on after a power cut (§14.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// The epoch, 0 if there is none yet.
+    pub epoch: u64,
+    /// The peer has everything up to this seq.
+    pub acked: u64,
+    /// The last seq given.
+    pub last: u64,
+    /// Everything up to this seq of the peer was received and handled.
+    pub received: u64,
+}
+
 impl Session {
+    /// The device's session as its outbox has kept it. What was received and not handled will come again.
+    ///
+    /// # Errors
+    /// If the numbers contradict each other.
+    pub fn resume(kept: Kept) -> Result<Self, SavedError> {
+        let Kept { epoch, acked, last, received } = kept;
+        let in_range = [epoch, acked, last, received].iter().all(|&number| number < NUMBER_LIMIT);
+        if !in_range || acked > last || (epoch == 0 && received > 0) {
+            return Err(SavedError::Contradiction);
+        }
+        Ok(Session {
+            epoch,
+            offered: epoch,
+            tx: Tx { acked, last, processed: 0, sent: acked },
+            rx: Rx { received, durable: received, processed: received },
+            ..Session::new(Side::Device)
+        })
+    }
+
     /// What the store must keep, at the latest at the points of §14.2; for received messages see
     /// [`Session::save_with`].
     #[must_use]

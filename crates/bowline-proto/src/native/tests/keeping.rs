@@ -85,3 +85,47 @@ fn a_saved_session_goes_on_where_its_messages_end() {
     assert_eq!((restored.epoch(), restored.durable(), restored.received()), (1, 2, 2));
     assert_eq!(server.session.durable(), 0, "saving is not yet stored");
 }
+
+#[test]
+fn a_device_goes_on_from_what_its_outbox_has_kept() {
+    let kept = Kept { epoch: 5, acked: 2, last: 6, received: 3 };
+    let mut device = Peer::new(Session::resume(kept).unwrap(), Transport::Lossless);
+    let [Sent::Frame(Frame::Hello(hello))] = device.sent()[..] else { panic!("HELLO") };
+    assert_eq!(hello.epoch, 5);
+    device.hears(welcome(Outcome::Resumed, 5, Cursors { durable: 3, received: 3, acked: 3, last: 4 }, PLENTY));
+    assert_eq!(device.events(), [Event::Resumed]);
+    let cursors = Cursors { durable: 3, received: 3, acked: 3, last: 6 };
+    let start = Start { epoch: 5, cursors, credit: Credit { messages: 8, bytes: 1_000 } };
+    let sent = device.sent();
+    // What was received was handled, and what the server has is not sent again.
+    assert_eq!(sent[0], Sent::Frame(Frame::Start(start)));
+    assert!(sent.contains(&Sent::Frame(Frame::Processed(3))), "{sent:?}");
+    assert!(sent.contains(&Sent::Data(4)) && !sent.contains(&Sent::Data(3)), "{sent:?}");
+    device.hears(data(4, false));
+    assert_eq!(device.events(), [Event::Message(4)]);
+
+    for wrong in [
+        Kept { acked: 7, ..kept },
+        Kept { epoch: 0, ..kept },
+        Kept { received: 1 << 62, ..kept },
+        Kept { epoch: u64::MAX, ..kept },
+    ] {
+        assert!(matches!(Session::resume(wrong), Err(SavedError::Contradiction)), "{wrong:?}");
+    }
+    assert_eq!(Session::resume(Kept::default()).unwrap().epoch(), 0);
+}
+
+#[test]
+fn a_head_and_a_payload_are_a_frame() {
+    for len in [0, 1, 63, 64, 300, 16_383, 16_384, 65_000] {
+        let payload = vec![7; len];
+        let channel = Channel { app: 1, instance: 2, tag: 3 };
+        let (mut whole, mut parts) = (vec![0; len + 10], vec![0; len + 10]);
+        let wrote = Frame::Data(Data { seq: 9, ask: true, channel, payload: &payload }).emit(&mut whole).unwrap();
+        let head = Data::emit_head(9, true, channel, len, &mut parts).unwrap();
+        assert_eq!((head, head + len), (Data::head_len(len), wrote));
+        parts[head..wrote].copy_from_slice(&payload);
+        assert_eq!(parts, whole);
+        assert_eq!(Data::emit_head(9, true, channel, len, &mut parts[..head - 1]), None);
+    }
+}

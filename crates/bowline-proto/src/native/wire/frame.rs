@@ -172,10 +172,7 @@ impl<'a> Frame<'a> {
             Frame::Welcome(welcome) => w.u8(0x02).and_then(|()| welcome.emit(w))?,
             Frame::Start(start) => w.u8(0x03).and_then(|()| start.emit(w))?,
             Frame::Data(Data { seq, ask, channel, payload }) => {
-                w.u8(0x10 | u8::from(*ask))?;
-                w.bytes(&seq.to_be_bytes())?;
-                channel.emit(w)?;
-                w.number(payload.len() as u64)?;
+                data_head(w, *seq, *ask, *channel, payload.len())?;
                 w.bytes(payload)?;
             }
             Frame::Best(Best { channel, payload }) => {
@@ -209,6 +206,34 @@ impl<'a> Frame<'a> {
         }
         Some(writer.len())
     }
+}
+
+impl Data<'_> {
+    /// Writes what stands in front of the payload, and says how many bytes that took: for senders that have the
+    /// payload of `len` bytes read into its place behind it. `None` if the buffer is too short.
+    #[must_use]
+    pub fn emit_head(seq: u16, ask: bool, channel: Channel, len: usize, buffer: &mut [u8]) -> Option<usize> {
+        let mut writer = Writer::new(buffer);
+        data_head(&mut writer, seq, ask, channel, len)?;
+        Some(writer.len())
+    }
+
+    /// How many bytes [`Data::emit_head`] writes for a payload of `len` bytes.
+    #[must_use]
+    pub const fn head_len(len: usize) -> usize {
+        match len {
+            0..=0x3f => 7,
+            0x40..=0x3fff => 8,
+            _ => DATA_OVERHEAD as usize,
+        }
+    }
+}
+
+fn data_head(writer: &mut Writer<'_>, seq: u16, ask: bool, channel: Channel, len: usize) -> Option<()> {
+    writer.u8(0x10 | u8::from(ask))?;
+    writer.bytes(&seq.to_be_bytes())?;
+    channel.emit(writer)?;
+    writer.number(len as u64)
 }
 
 impl Channel {

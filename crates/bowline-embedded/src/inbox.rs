@@ -1,0 +1,233 @@
+//! Messages that were received and not taken yet.
+
+use bowline_proto::native::Room;
+use bowline_proto::native::wire::Channel;
+
+/// Bytes in front of each payload: seq, channel, length, whether it was taken.
+pub(crate) const HEAD: usize = 8 + 3 + 2 + 1;
+
+/// A ring of messages in order. What was taken from its middle takes up room until all before it is taken:
+/// so the messages that are not taken are those behind [`Inbox::taken`], and those alone.
+#[derive(Debug)]
+pub(crate) struct Inbox<B: ?Sized> {
+    /// Most messages.
+    slots: usize,
+    len: usize,
+    /// Where the first one begins.
+    head: usize,
+    /// Bytes of all of them.
+    used: usize,
+    /// Everything of the peer's up to this seq has come.
+    last: u64,
+    bytes: B,
+}
+
+/// A message in the ring.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// Where its head begins.
+    at: usize,
+    seq: u64,
+    channel: Channel,
+    len: usize,
+    taken: bool,
+}
+
+/// What was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) seq: u64,
+    pub(crate) channel: Channel,
+    pub(crate) len: usize,
+}
+
+/// The buffer is too short for the message, which stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooShort(pub(crate) usize);
+
+impl<const N: usize> Inbox<[u8; N]> {
+    /// An empty one for so many messages, behind seq `last`.
+    pub(crate) const fn new(slots: usize, last: u64) -> Self {
+        Inbox { slots, len: 0, head: 0, used: 0, last, bytes: [0; N] }
+    }
+}
+
+impl Inbox<[u8]> {
+    /// What it can hold beside what has come.
+    pub(crate) fn room(&self) -> Room {
+        let payloads = self.used - self.len * HEAD;
+        let bytes = self.bytes.len() - self.slots * HEAD - payloads;
+        Room { messages: (self.slots - self.len) as u64, bytes: bytes as u64 }
+    }
+
+    /// Everything up to this seq was taken, or need not be.
+    pub(crate) fn taken(&self) -> u64 {
+        self.find(|entry| !entry.taken).map_or(self.last, |entry| entry.seq - 1)
+    }
+
+    /// The message of the next seq has come. False if there is no room: then nothing has changed.
+    #[must_use]
+    pub(crate) fn push(&mut self, seq: u64, channel: Channel, payload: &[u8]) -> bool {
+        let room = self.room();
+        let (Ok(len), true) = (u16::try_from(payload.len()), room.messages > 0) else { return false };
+        if u64::from(len) > room.bytes {
+            return false;
+        }
+        let at = self.head + self.used;
+        self.write(at, &seq.to_le_bytes());
+        self.write(at + 8, &[channel.app, channel.instance, channel.tag]);
+        self.write(at + 11, &len.to_le_bytes());
+        self.write(at + 13, &[0]);
+        self.write(at + HEAD, payload);
+        self.used += HEAD + payload.len();
+        self.len += 1;
+        self.last = seq;
+        true
+    }
+
+    /// What has the seqs up to this one will not come, or was dropped.
+    pub(crate) fn skip(&mut self, seq: u64) {
+        self.last = seq;
+    }
+
+    /// Forgets everything: the peer's seqs begin again behind `last`.
+    pub(crate) fn clear(&mut self, last: u64) {
+        (self.len, self.head, self.used, self.last) = (0, 0, 0, last);
+    }
+
+    /// Takes the first message whose channel is wanted.
+    pub(crate) fn take(
+        &mut self,
+        mut wanted: impl FnMut(Channel) -> bool,
+        buffer: &mut [u8],
+    ) -> Result<Option<Taken>, TooShort> {
+        let Some(entry) = self.find(|entry| !entry.taken && wanted(entry.channel)) else { return Ok(None) };
+        let Entry { at, seq, channel, len, .. } = entry;
+        self.read(at + HEAD, buffer.get_mut(..len).ok_or(TooShort(len))?);
+        self.write(at + 13, &[1]);
+        self.drops_taken();
+        Ok(Some(Taken { seq, channel, len }))
+    }
+
+    /// Takes all messages whose channel is not wanted any more, and says how many.
+    pub(crate) fn discard(&mut self, mut unwanted: impl FnMut(Channel) -> bool) -> u32 {
+        let mut count = 0;
+        while let Some(entry) = self.find(|entry| !entry.taken && unwanted(entry.channel)) {
+            self.write(entry.at + 13, &[1]);
+            count += 1;
+        }
+        self.drops_taken();
+        count
+    }
+
+    fn drops_taken(&mut self) {
+        while let Some(entry) = self.find(|_| true).filter(|entry| entry.taken) {
+            let size = HEAD + entry.len;
+            self.head = (self.head + size) % self.bytes.len();
+            self.used -= size;
+            self.len -= 1;
+        }
+    }
+
+    /// The first message of this kind.
+    fn find(&self, mut wanted: impl FnMut(&Entry) -> bool) -> Option<Entry> {
+        let mut at = self.head;
+        for _ in 0..self.len {
+            let mut head = [0; HEAD];
+            self.read(at, &mut head);
+            let [seq @ .., app, instance, tag, low, high, taken] = head;
+            let len = usize::from(u16::from_le_bytes([low, high]));
+            let channel = Channel { app, instance, tag };
+            let entry = Entry { at, seq: u64::from_le_bytes(seq), channel, len, taken: taken != 0 };
+            if wanted(&entry) {
+                return Some(entry);
+            }
+            at += HEAD + len;
+        }
+        None
+    }
+
+    /// Places beyond the end are counted on from the front.
+    fn write(&mut self, at: usize, from: &[u8]) {
+        let at = at % self.bytes.len();
+        let (first, second) = from.split_at(from.len().min(self.bytes.len() - at));
+        self.bytes[at..at + first.len()].copy_from_slice(first);
+        self.bytes[..second.len()].copy_from_slice(second);
+    }
+
+    fn read(&self, at: usize, into: &mut [u8]) {
+        let at = at % self.bytes.len();
+        let (first, second) = into.split_at_mut(into.len().min(self.bytes.len() - at));
+        first.copy_from_slice(&self.bytes[at..at + first.len()]);
+        second.copy_from_slice(&self.bytes[..second.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::vec::Vec;
+
+    use super::*;
+
+    const fn channel(instance: u8) -> Channel {
+        Channel { app: 1, instance, tag: 2 }
+    }
+
+    #[test]
+    fn what_is_taken_from_the_middle_is_not_taken_for_those_before_it() {
+        let mut inbox: &mut Inbox<[u8]> = &mut Inbox::<[u8; 200]>::new(4, 10);
+        let inbox = &mut inbox;
+        for (seq, instance) in [(11, 1), (12, 2), (13, 2)] {
+            assert!(inbox.push(seq, channel(instance), &[seq as u8]));
+        }
+        let mut buffer = [0; 8];
+        let of_two = |channel: Channel| channel.instance == 2;
+        assert_eq!(inbox.take(of_two, &mut buffer), Ok(Some(Taken { seq: 12, channel: channel(2), len: 1 })));
+        assert_eq!((inbox.taken(), inbox.room().messages), (10, 1));
+        assert_eq!(inbox.take(|_| true, &mut buffer).unwrap().unwrap().seq, 11);
+        assert_eq!((inbox.taken(), inbox.room().messages), (12, 3));
+        inbox.skip(20);
+        assert_eq!(inbox.taken(), 12, "behind a message that is there");
+        assert_eq!(inbox.discard(of_two), 1);
+        assert_eq!(inbox.taken(), 20);
+        assert_eq!(inbox.take(|_| true, &mut buffer), Ok(None));
+    }
+
+    #[test]
+    fn a_message_for_which_the_buffer_is_too_short_stays() {
+        let inbox: &mut Inbox<[u8]> = &mut Inbox::<[u8; 64]>::new(2, 0);
+        assert!(inbox.push(1, channel(1), b"12345"));
+        assert_eq!(inbox.take(|_| true, &mut [0; 4]), Err(TooShort(5)));
+        let mut buffer = [0; 5];
+        assert_eq!(inbox.take(|_| true, &mut buffer).unwrap().unwrap().len, 5);
+        assert_eq!(&buffer, b"12345");
+    }
+
+    /// Whatever room it says it has it has, wherever in the ring it is.
+    #[test]
+    fn its_room_is_there_to_the_last_byte() {
+        let inbox: &mut Inbox<[u8]> = &mut Inbox::<[u8; 97]>::new(3, 0);
+        let mut model: VecDeque<Vec<u8>> = VecDeque::new();
+        let mut random = 7_u64;
+        for seq in 1..5_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let room = inbox.room();
+            assert_eq!(room.messages, 3 - model.len() as u64);
+            assert_eq!(room.bytes, 97 - 3 * HEAD as u64 - model.iter().map(Vec::len).sum::<usize>() as u64);
+            let len = if random >> 62 == 0 { room.bytes } else { (random >> 33) % (room.bytes + 1) };
+            let payload: Vec<u8> = (0..len).map(|at| (seq + at) as u8).collect();
+            let has_room = room.messages > 0;
+            assert_eq!(inbox.push(seq, channel(1), &payload), has_room);
+            if has_room {
+                model.push_back(payload);
+            }
+            assert!(!inbox.push(seq, channel(1), &[0; 97]), "more than there is room for");
+            let mut buffer = [0; 97];
+            if !has_room || random >> 61 & 1 == 0 {
+                let taken = inbox.take(|_| true, &mut buffer).unwrap().unwrap();
+                assert_eq!(&buffer[..taken.len], model.pop_front().unwrap());
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! How a link begins (§8.2, §15).
+
+use bowline_proto::DeviceId;
+use bowline_proto::native::wire::{Answer, Mode, Opening};
+use bowline_secure::{
+    AnswerError, Carrier, Ephemeral, Handshake, Keyed, MAX_ANSWER, Resumed, Resumption, Ticket, Transport,
+};
+use embedded_io_async::{Error as _, Read, Write};
+
+use crate::wire::Wire;
+use crate::{DownReason, Security, clock};
+
+/// More than an answer holds.
+const _: () = assert!(crate::wire::MIN_BUFFER > MAX_ANSWER);
+
+/// What an opening takes.
+pub(crate) struct Opener<'o, R> {
+    pub(crate) id: DeviceId<'o>,
+    pub(crate) security: &'o Security,
+    pub(crate) random: &'o mut R,
+    pub(crate) ticket: &'o mut Option<Ticket>,
+}
+
+impl<R: FnMut(&mut [u8])> Opener<'_, R> {
+    /// Exchanges the opening: what seals the link's bodies, `None` in open mode. What came behind the answer is left in
+    /// the input.
+    pub(crate) async fn open<C: Read + Write>(
+        mut self,
+        connection: &mut C,
+        wire: &mut Wire<'_>,
+    ) -> Result<Option<Transport>, DownReason> {
+        match self.security {
+            Security::Open => {
+                let opening = Opening { id: self.id, mode: Mode::Open, handshake: &[] };
+                let len = opening.emit(wire.opening()).unwrap_or(0);
+                exchange(connection, wire, len, open_answer).await?;
+                Ok(None)
+            }
+            Security::Keyed(key_id, key) => {
+                let nonce = self.bytes::<16>();
+                // Ids that are too long have made no client.
+                let (mut keyed, len) = Keyed::start(self.id, *key_id, key, &nonce, Carrier::Lossless, wire.opening())
+                    .map_err(|_| DownReason::Opening(AnswerError::Malformed))?;
+                exchange(connection, wire, len, |input| keyed.finish(input)).await.map(Some)
+            }
+            Security::Encrypted(key_id, key) => {
+                let nonce = self.bytes::<16>();
+                let begun = self.ticket.as_mut().and_then(|ticket| {
+                    let now = clock::now();
+                    Resumption::start(ticket, self.id, *key_id, &nonce, now, Carrier::Lossless, wire.opening())
+                        .ok()
+                        .flatten()
+                });
+                if let Some((mut resumption, len)) = begun {
+                    match exchange(connection, wire, len, |input| resumption.finish(input)).await? {
+                        Resumed::Transport(transport) => return Ok(Some(transport)),
+                        Resumed::FullHandshake => *self.ticket = None,
+                    }
+                }
+                let ephemeral = Ephemeral::new(&self.bytes::<32>());
+                let (mut handshake, len) =
+                    Handshake::start(self.id, *key_id, key, ephemeral, Carrier::Lossless, wire.opening())
+                        .map_err(|_| DownReason::Opening(AnswerError::Malformed))?;
+                exchange(connection, wire, len, |input| handshake.finish(input)).await.map(Some)
+            }
+        }
+    }
+
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        (self.random)(&mut bytes);
+        bytes
+    }
+}
+
+/// Without a key.
+fn open_answer(input: &[u8]) -> Result<Option<((), usize)>, AnswerError> {
+    let Some((answer, len)) = Answer::parse(input).map_err(|_| AnswerError::Malformed)? else { return Ok(None) };
+    match answer.verdict.checked_sub(0x80) {
+        Some(code) => Err(AnswerError::Refused { code, version: answer.version }),
+        None => Ok(Some(((), len))),
+    }
+}
+
+/// Sends the opening of `len` bytes, and reads the answer.
+async fn exchange<C: Read + Write, T>(
+    connection: &mut C,
+    wire: &mut Wire<'_>,
+    len: usize,
+    mut finish: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, AnswerError>,
+) -> Result<T, DownReason> {
+    let transport = |error: C::Error| DownReason::Transport(error.kind());
+    connection.write_all(&wire.opening()[..len]).await.map_err(transport)?;
+    loop {
+        if let Some((answer, len)) = finish(wire.input()).map_err(DownReason::Opening)? {
+            wire.consume(len);
+            return Ok(answer);
+        }
+        if wire.fill(connection).await.map_err(transport)? == 0 {
+            return Err(DownReason::PeerClosed);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The bytes of one link: what was read and not understood yet, and the record that goes out.
+
+use bowline_proto::native::wire::{DATA_OVERHEAD, MIN_BODY, record};
+use bowline_secure::{Carrier, MAX_OPENING, Transport};
+use embedded_io_async::Read;
+
+/// Bytes that a sealed record has beside its body. In open mode they stay free.
+pub(crate) const OVERHEAD: usize = record::HEADER + Carrier::Lossless.overhead();
+
+/// The smallest buffer: an opening goes in, and with it the smallest body.
+pub(crate) const MIN_BUFFER: usize = 160;
+const _: () = assert!(MIN_BUFFER >= MAX_OPENING && MIN_BUFFER >= MIN_BODY as usize + OVERHEAD);
+
+pub(crate) struct Wire<'b> {
+    input: &'b mut [u8],
+    filled: usize,
+    output: &'b mut [u8],
+    /// Bytes of the body that is being filled, behind the room for its header.
+    body: usize,
+    /// Bytes of the whole record once it is finished, and how many of them are written.
+    finished: usize,
+    written: usize,
+}
+
+impl<'b> Wire<'b> {
+    /// Both of [`MIN_BUFFER`] bytes or more.
+    pub(crate) fn new(input: &'b mut [u8], output: &'b mut [u8]) -> Self {
+        Wire { input, filled: 0, output, body: 0, finished: 0, written: 0 }
+    }
+
+    /// The largest body that goes in and out.
+    pub(crate) fn max_body(&self) -> u16 {
+        u16::try_from(self.input.len().min(self.output.len()) - OVERHEAD).unwrap_or(u16::MAX)
+    }
+
+    /// The largest payload that goes out.
+    pub(crate) fn max_payload(&self) -> usize {
+        usize::from(self.max_body() - DATA_OVERHEAD)
+    }
+
+    /// Reads what there is. `Ok(0)`: no more will come.
+    ///
+    /// Cancel-safe if reading from the connection is.
+    pub(crate) async fn fill<C: Read>(&mut self, connection: &mut C) -> Result<usize, C::Error> {
+        let count = connection.read(&mut self.input[self.filled..]).await?;
+        self.filled += count;
+        Ok(count)
+    }
+
+    pub(crate) fn input(&mut self) -> &mut [u8] {
+        &mut self.input[..self.filled]
+    }
+
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.input.copy_within(count..self.filled, 0);
+        self.filled -= count;
+    }
+
+    /// Where an opening is written to, before there are records.
+    pub(crate) fn opening(&mut self) -> &mut [u8; MAX_OPENING] {
+        self.output.first_chunk_mut().expect("a buffer has at least MIN_BUFFER bytes")
+    }
+
+    /// Where a frame of at most `bound` bytes goes; `None` if the record must go out before.
+    pub(crate) fn place(&mut self, bound: usize, max_body: u16) -> Option<&mut [u8]> {
+        let end = self.body + bound;
+        let fits = end <= max_body.into() && end + OVERHEAD <= self.output.len();
+        let at = record::HEADER + self.body;
+        fits.then(|| &mut self.output[at..at + bound])
+    }
+
+    /// `len` bytes of the place were used.
+    pub(crate) fn push(&mut self, len: usize) {
+        self.body += len;
+    }
+
+    /// Nothing is to be written.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.body == 0 && self.finished == self.written
+    }
+
+    /// Seals what there is. False if that cannot be, as after 2^48 records.
+    #[must_use]
+    pub(crate) fn finish(&mut self, seal: Option<&mut Transport>) -> bool {
+        let body = core::mem::take(&mut self.body);
+        if body == 0 {
+            return true;
+        }
+        let sealed = match seal {
+            None => Some(body),
+            Some(seal) => seal.seal(&mut self.output[record::HEADER..], body).ok(),
+        };
+        let finished = sealed.and_then(|len| record::finish(self.output, len));
+        (self.finished, self.written) = (finished.unwrap_or(0), 0);
+        finished.is_some()
+    }
+
+    /// What of the finished record is not written yet.
+    pub(crate) fn unwritten(&self) -> &[u8] {
+        &self.output[self.written..self.finished]
+    }
+
+    pub(crate) fn wrote(&mut self, count: usize) {
+        self.written += count;
+    }
+}

@@ -1,0 +1,10 @@
+//! The client against a real server, over real sockets.
+
+mod cancel;
+mod links;
+mod net;
+mod power;
+mod size;
+mod status;
+mod talk;
+mod world;

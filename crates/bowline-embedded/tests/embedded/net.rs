@@ -1,0 +1,159 @@
+//! The network of a board: tokio's sockets behind the traits of embedded boards, and faults.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
+use embedded_nal_async::TcpConnect;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// A stretch of network that leads to wherever the server is.
+#[derive(Clone)]
+pub(crate) struct Net {
+    /// A change cuts the connections there are.
+    leads_to: Rc<watch::Sender<Option<SocketAddr>>>,
+    /// Most bytes that go in one call, one way.
+    piece: Rc<Cell<usize>>,
+    /// Bytes that still go out before the connection is lost.
+    budget: Rc<Cell<usize>>,
+    /// Nothing goes in or out any more, and nobody is told.
+    silent: Rc<Cell<bool>>,
+}
+
+impl Net {
+    pub(crate) fn new() -> Net {
+        Net {
+            leads_to: Rc::new(watch::Sender::new(None)),
+            piece: Rc::new(Cell::new(usize::MAX)),
+            budget: Rc::new(Cell::new(usize::MAX)),
+            silent: Rc::new(Cell::new(false)),
+        }
+    }
+
+    /// All connections are lost; new ones lead to `server`, or to nobody.
+    pub(crate) fn target(&self, server: Option<SocketAddr>) {
+        self.leads_to.send_replace(server);
+    }
+
+    /// All connections are lost.
+    pub(crate) fn cuts(&self) {
+        self.leads_to.send_modify(|_| {});
+    }
+
+    /// The connection that writes byte `bytes` from now on is lost before it.
+    pub(crate) fn cuts_after(&self, bytes: usize) {
+        self.budget.set(bytes);
+    }
+
+    /// From now on bytes come and go in pieces of at most this.
+    pub(crate) fn pieces(&self, bytes: usize) {
+        self.piece.set(bytes);
+    }
+
+    /// From now on, or no more, nothing comes through.
+    pub(crate) fn silent(&self, silent: bool) {
+        self.silent.set(silent);
+    }
+}
+
+pub(crate) struct Connection {
+    stream: TcpStream,
+    net: Net,
+    route: watch::Receiver<Option<SocketAddr>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NetError(ErrorKind);
+
+impl std::fmt::Display for NetError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl std::error::Error for NetError {}
+
+impl embedded_io_async::Error for NetError {
+    fn kind(&self) -> ErrorKind {
+        self.0
+    }
+}
+
+impl From<std::io::Error> for NetError {
+    fn from(error: std::io::Error) -> Self {
+        NetError(match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => ErrorKind::ConnectionRefused,
+            std::io::ErrorKind::ConnectionReset => ErrorKind::ConnectionReset,
+            _ => ErrorKind::Other,
+        })
+    }
+}
+
+const RESET: NetError = NetError(ErrorKind::ConnectionReset);
+
+impl TcpConnect for Net {
+    type Error = NetError;
+    type Connection<'a> = Connection;
+
+    async fn connect(&self, _: SocketAddr) -> Result<Connection, NetError> {
+        let mut route = self.leads_to.subscribe();
+        let server = *route.borrow_and_update();
+        let Some(server) = server else { return Err(NetError(ErrorKind::ConnectionRefused)) };
+        let stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream, net: self.clone(), route })
+    }
+}
+
+impl Connection {
+    /// Like a cable: what is on its way is gone.
+    fn is_lost(&self) -> NetError {
+        let _ = self.stream.set_zero_linger();
+        RESET
+    }
+}
+
+impl ErrorType for Connection {
+    type Error = NetError;
+}
+
+impl Read for Connection {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, NetError> {
+        let piece = buffer.len().min(self.net.piece.get());
+        tokio::select! {
+            biased;
+            _ = self.route.changed() => Err(self.is_lost()),
+            result = self.stream.read(&mut buffer[..piece]), if !self.net.silent.get() => Ok(result?),
+        }
+    }
+}
+
+impl Write for Connection {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, NetError> {
+        if self.net.silent.get() {
+            return Ok(bytes.len());
+        }
+        let budget = self.net.budget.get();
+        if budget == 0 {
+            self.net.budget.set(usize::MAX);
+            return Err(self.is_lost());
+        }
+        let piece = bytes.len().min(self.net.piece.get()).min(budget);
+        let count = tokio::select! {
+            biased;
+            _ = self.route.changed() => return Err(self.is_lost()),
+            result = self.stream.write(&bytes[..piece]) => result?,
+        };
+        if budget != usize::MAX {
+            self.net.budget.set(budget - count);
+        }
+        Ok(count)
+    }
+
+    async fn flush(&mut self) -> Result<(), NetError> {
+        panic!("the client does not flush: with embassy-net that waits for the peer")
+    }
+}

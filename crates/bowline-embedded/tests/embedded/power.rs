@@ -1,0 +1,203 @@
+//! A device whose power goes at any moment: its outbox is on a flash that tears.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bowline_embedded::{DownReason, LinkState, Slot};
+use bowline_flash::sim::{Fault, Nor, Tear};
+use bowline_flash::{Clock, OpenError, Outbox, WriteError};
+use bowline_server::{Device, Message, Receipt};
+
+use crate::world::{How, Memory, PAYLOAD, Rng, World, address, beside, number, payload, seed};
+
+type Flash = Nor<4, 4, 1024>;
+
+/// What was sent and what has come, over all lives of the device.
+#[derive(Default)]
+struct Ledger {
+    /// The next number up.
+    next: Cell<u32>,
+    /// What `send` has accepted.
+    accepted: RefCell<Vec<u32>>,
+    /// What it had not answered for when the power went.
+    doubtful: RefCell<BTreeSet<u32>>,
+    /// What the server has got.
+    heard: RefCell<Vec<u32>>,
+    /// Numbers the server has sent.
+    sent: Cell<u32>,
+    /// Those the device has taken, under which id.
+    taken: RefCell<BTreeMap<u32, (u64, u64)>>,
+    /// How many of them it has taken twice.
+    repeated: Cell<u32>,
+    events: Cell<u64>,
+}
+
+impl Ledger {
+    fn happens(&self) {
+        self.events.set(self.events.get() + 1);
+    }
+
+    fn is_done(&self) -> bool {
+        let heard = self.heard.borrow();
+        self.accepted.borrow().iter().all(|number| heard.binary_search(number).is_ok())
+            && self.taken.borrow().len() as u32 == self.sent.get()
+    }
+
+    async fn hears(&self, device: &Device) {
+        loop {
+            let heard = number(device.recv().await.unwrap().payload());
+            let mut all = self.heard.borrow_mut();
+            assert!(all.last().is_none_or(|last| *last < heard), "{heard} after {:?}", all.last());
+            let known = self.accepted.borrow().contains(&heard) || self.doubtful.borrow().contains(&heard);
+            assert!(known, "{heard} was never sent");
+            all.push(heard);
+            self.happens();
+        }
+    }
+
+    async fn feeds(&self, device: &Device) {
+        loop {
+            let number = self.sent.get();
+            poll_fn(|_| if number < self.taken.borrow().len() as u32 + 6 { Poll::Ready(()) } else { Poll::Pending })
+                .await;
+            // Polled once it has its place, and keeps it when this life is over.
+            self.sent.set(number + 1);
+            let message = Message::on_channel(1, 2, 3, &payload(number));
+            device.send(message).until(Receipt::Accepted).await.unwrap();
+        }
+    }
+}
+
+/// One life of the device. In the last one the power stays, and everything arrives.
+async fn lives(world: &World, how: How, nor: &mut Flash, rng: &mut Rng, ledger: &Ledger, last: bool) {
+    nor.power_on();
+    nor.tears([Tear::Clean, Tear::Half, Tear::Unstable, Tear::UnstableCall][rng.below(4) as usize]);
+    nor.yields(rng.below(2) == 0);
+    if !last {
+        // What a start writes is so little that most power cuts come later.
+        let bytes = if rng.below(3) == 0 { 600 } else { 4_000 };
+        nor.cuts_after(rng.below(bytes));
+    }
+    let mut slots = [Slot::EMPTY; 8];
+    let (outbox, report) = match Outbox::open(nor, &mut slots, PAYLOAD, Clock::default()).await {
+        Ok(opened) => opened,
+        Err(OpenError::Write(WriteError::Flash(Fault::Off))) => return,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(report.lost, 0);
+    let mut memory = Memory::new();
+    let (client, mut runner) =
+        bowline_embedded::new(&mut memory, outbox, world.config(how), Rng(rng.next()).fills()).unwrap();
+    let device = world.device();
+    // What has been acknowledged does not come again.
+    let acked = device.ledger().totals.acked;
+    let end = ledger.events.get() + rng.below(40);
+    let up = async {
+        if !last {
+            loop {
+                let number = ledger.next.replace(ledger.next.get() + 1);
+                ledger.doubtful.borrow_mut().insert(number);
+                if client.send(address(1), &payload(number)).await.is_err() {
+                    break;
+                }
+                ledger.doubtful.borrow_mut().remove(&number);
+                ledger.accepted.borrow_mut().push(number);
+                ledger.happens();
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let takes = async {
+        let mut buffer = [0; PAYLOAD];
+        let mut next = None;
+        loop {
+            let message = client.recv(&mut buffer).await.unwrap();
+            let number = number(message.payload);
+            let mut taken = ledger.taken.borrow_mut();
+            assert!(number <= taken.len() as u32, "{number} where {} is missing", taken.len());
+            assert!(next.is_none_or(|next| next == number), "{number} where {next:?} was to come");
+            if let Some(id) = taken.insert(number, message.id) {
+                assert!(u64::from(number) >= acked, "{number} was acknowledged and comes again");
+                assert_eq!(id, message.id, "{number} comes again under another id");
+                ledger.repeated.set(ledger.repeated.get() + 1);
+            }
+            next = Some(number + 1);
+            ledger.happens();
+        }
+    };
+    let goes = async {
+        let mut status = client.watch();
+        while client.status().link != LinkState::Down(DownReason::Storage) {
+            status.changed().await;
+        }
+        assert!(!last, "the flash does not fail");
+    };
+    let is_over = poll_fn(|_| {
+        let is_over = if last { ledger.is_done() } else { ledger.events.get() >= end };
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    });
+    let feeds = async {
+        if !last {
+            ledger.feeds(&device).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    // Each after those it goes by.
+    let script = async {
+        tokio::select! {
+            biased;
+            () = up => {}
+            () = takes => {}
+            () = ledger.hears(&device) => {}
+            () = feeds => {}
+            () = goes => {}
+            () = is_over => {}
+        }
+    };
+    beside(runner.run(&world.net), script).await;
+    if last {
+        beside(runner.run(&world.net), client.drained()).await;
+    }
+}
+
+async fn survives_power_cuts(how: How, rng: &mut Rng, count: u32) {
+    let world = World::runs(how).await;
+    let mut nor = Flash::new(8);
+    nor.seed(rng.next());
+    let ledger = Ledger::default();
+    for _ in 0..count {
+        lives(&world, how, &mut nor, rng, &ledger, false).await;
+    }
+    lives(&world, how, &mut nor, rng, &ledger, true).await;
+    println!(
+        "{how:?}: {} lives, {} accepted, {} in doubt, {} heard; {} taken, {} of them twice; epoch {}",
+        count + 1,
+        ledger.accepted.borrow().len(),
+        ledger.doubtful.borrow().len(),
+        ledger.heard.borrow().len(),
+        ledger.taken.borrow().len(),
+        ledger.repeated.get(),
+        world.device().epoch(),
+    );
+}
+
+#[tokio::test]
+async fn the_power_goes_at_random_and_nothing_is_lost_doubled_or_out_of_order() {
+    let seed = seed();
+    let mut rng = Rng(seed);
+    for how in [How::Open, How::Encrypted] {
+        survives_power_cuts(how, &mut rng, 60).await;
+    }
+}
+
+/// In the first lives the epoch is at stake.
+#[tokio::test]
+async fn the_power_goes_in_a_devices_first_lives() {
+    let seed = seed();
+    let mut rng = Rng(seed);
+    for _ in 0..12 {
+        survives_power_cuts(How::Open, &mut rng, 4).await;
+    }
+}
