@@ -1,5 +1,8 @@
 //! The client against a real server, over real sockets.
 
+// embassy's time.
+use bowline_embedded_host as _;
+
 mod cancel;
 mod links;
 mod net;
