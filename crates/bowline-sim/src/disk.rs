@@ -3,40 +3,18 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bowline_store_vfs::{Call, Disk, Files, MemoryFolder, Watch};
 use fastrand::Rng;
 use tokio::sync::Notify;
 
+use crate::medium::{End, Mood, Switch};
+
 /// What SQLite is told.
 const FULL: i32 = 13;
 const IOERR_WRITE: i32 = 10 | (3 << 8);
 const IOERR_FSYNC: i32 = 10 | (4 << 8);
-
-/// What a disk does with writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Mood {
-    Good,
-    /// There is no room.
-    Full,
-    /// Syncs fail.
-    NoSync,
-    /// Nothing can be written or synced.
-    Broken,
-    /// The process is dead: nothing that it does reaches the disk.
-    Frozen,
-}
-
-/// How a process ends, for its disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// What it has written stays.
-    Killed,
-    /// What was not synced stays, or not, or in part.
-    PowerCut,
-}
 
 /// The disk of one life of a process. In memory: a world has some ten lives, and what a file system does for each write
 /// would be most of its time.
@@ -46,13 +24,6 @@ pub(crate) struct SimDisk {
     watch: Watch,
     before: Disk,
     switch: Arc<Switch>,
-}
-
-#[derive(Default)]
-struct Switch {
-    mood: AtomicU8,
-    /// The process ends at so many more writes or syncs; 0 for never.
-    fuse: AtomicU64,
 }
 
 impl SimDisk {
@@ -77,34 +48,20 @@ impl SimDisk {
     pub(crate) fn starts(&self, ends: Arc<Notify>) {
         let switch = Arc::clone(&self.switch);
         self.watch.fail(move |call, _| {
-            let left = switch.fuse.load(Ordering::Relaxed);
-            if left > 0 {
-                switch.fuse.store(left - 1, Ordering::Relaxed);
-                if left == 1 {
-                    switch.mood.store(Mood::Frozen as u8, Ordering::Relaxed);
-                    ends.notify_one();
-                }
+            if switch.burns_down() {
+                ends.notify_one();
             }
-            let mood = switch.mood.load(Ordering::Relaxed);
             match call {
-                _ if mood == Mood::Frozen as u8 || mood == Mood::Broken as u8 => Some(IOERR_WRITE),
-                Call::Write if mood == Mood::Full as u8 => Some(FULL),
-                Call::Sync if mood == Mood::NoSync as u8 => Some(IOERR_FSYNC),
+                _ if switch.is(Mood::Frozen) || switch.is(Mood::Broken) => Some(IOERR_WRITE),
+                Call::Write if switch.is(Mood::Full) => Some(FULL),
+                Call::Sync if switch.is(Mood::NoSync) => Some(IOERR_FSYNC),
                 _ => None,
             }
         });
     }
 
-    /// The process ends at its `count`th write or sync from now on.
-    pub(crate) fn fuse(&self, count: u64) {
-        self.switch.fuse.store(count, Ordering::Relaxed);
-    }
-
-    pub(crate) fn feels(&self, mood: Mood) {
-        // A dead process stays dead.
-        if self.switch.mood.load(Ordering::Relaxed) != Mood::Frozen as u8 {
-            self.switch.mood.store(mood as u8, Ordering::Relaxed);
-        }
+    pub(crate) fn switch(&self) -> &Switch {
+        &self.switch
     }
 
     /// What the next process finds.

@@ -10,7 +10,9 @@
 //! whether everything came that had to.
 
 mod disk;
+mod flash;
 mod keys;
+mod medium;
 mod model;
 mod net;
 mod outside;

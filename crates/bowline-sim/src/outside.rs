@@ -16,11 +16,21 @@ thread_local! {
 pub(crate) fn outside() -> Outside {
     Outside {
         random: |bytes| {
-            RANDOM.with_borrow_mut(|random| random.fill(bytes));
+            fill(bytes);
             Ok(())
         },
         wall: || SystemTime::UNIX_EPOCH + Duration::from_millis(WALL.get()),
     }
+}
+
+/// For a board.
+pub(crate) fn fill(bytes: &mut [u8]) {
+    RANDOM.with_borrow_mut(|random| random.fill(bytes));
+}
+
+/// Seconds since 1970, for a board.
+pub(crate) fn seconds() -> Option<u32> {
+    u32::try_from(WALL.get() / 1_000).ok()
 }
 
 /// A new world begins in this thread.

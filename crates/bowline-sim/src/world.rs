@@ -1,5 +1,6 @@
 //! One world: a server, its devices, what goes wrong between them, and the model that judges.
 
+mod board;
 mod device;
 mod faults;
 mod host;
@@ -16,7 +17,7 @@ use bowline_client::{Dialect, Limits};
 use bowline_store::Durability;
 use fastrand::Rng;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
 use self::faults::{Fault, Kinds};
@@ -79,6 +80,8 @@ struct Nature {
     key: Option<String>,
     keeps: Keeps,
     durability: Durability,
+    /// Whether it is a board, with the client for those, and a flash.
+    board: bool,
     limits: Limits,
     /// Longest pause between two messages, in milliseconds, each way.
     pause: u64,
@@ -182,14 +185,17 @@ impl World {
         });
         for (device, nature) in world.natures.iter().enumerate() {
             world.says("is", || {
-                let Nature { id, dialect, key, keeps, durability, .. } = nature;
+                let Nature { id, dialect, key, keeps, durability, board, .. } = nature;
                 let key = if key.is_some() { "sealed" } else { "open" };
-                format!("d{device} ({id}): {dialect:?} {key}, keeps {keeps:?}, {durability:?}")
+                let what = if *board { ", a board" } else { "" };
+                format!("d{device} ({id}): {dialect:?} {key}{what}, keeps {keeps:?}, {durability:?}")
             });
         }
         world.says("is", || format!("server: {server_durability:?}{}", if apps { ", with apps" } else { "" }));
         world.says("is", || format!("faults: {}", world.kinds));
+        bowline_embedded_host::begin();
         let mut tasks = JoinSet::new();
+        let boards = LocalSet::new();
         tasks.spawn(world.net.clone().run());
         let mut orders = Vec::new();
         for place in 0..=world.natures.len() {
@@ -197,20 +203,23 @@ impl World {
             orders.push(order);
             if place == 0 {
                 tasks.spawn(server::keep(Arc::clone(&world), ordered));
+            } else if world.natures[place - 1].board {
+                boards.spawn_local(board::keep(Arc::clone(&world), place - 1, ordered));
             } else {
                 tasks.spawn(device::keep(Arc::clone(&world), place - 1, ordered));
             }
         }
-        let lived = async {
+        let lived = boards.run_until(async {
             world.suffers(seed, options, &orders).await;
             world.heals(&orders).await;
-        };
+        });
         tokio::select! {
             biased;
             () = world.failed.notified() => {}
             () = lived => {}
         }
         tasks.shutdown().await;
+        drop(boards);
         let mut state = world.lock();
         for streams in &state.streams.iter().map(|[up, down]| [up.counts(), down.counts()]).collect::<Vec<_>>() {
             for (name, (delivered, sent)) in ["up", "down"].iter().zip(streams) {
@@ -365,6 +374,7 @@ fn natures(random: &mut Rng, provisioned: &Provisioned) -> Vec<Nature> {
             };
             let (id, key) =
                 if sealed { (keys::id(device), provisioned.line(device)) } else { (open(device, dialect), None) };
+            let board = dialect == Dialect::Native && random.u32(..3) == 0;
             let small = random.bool();
             let limits = Limits {
                 inbox: if small { 4 + random.usize(..4) } else { 64 },
@@ -378,10 +388,11 @@ fn natures(random: &mut Rng, provisioned: &Provisioned) -> Vec<Nature> {
                 id,
                 dialect,
                 key,
-                keeps: if random.u32(..10) < 7 { Keeps::All } else { Keeps::Nothing },
-                durability: if random.u32(..10) < 7 { Durability::Fsync } else { Durability::Os },
+                keeps: if board || random.u32(..10) < 7 { Keeps::All } else { Keeps::Nothing },
+                durability: if board || random.u32(..10) < 7 { Durability::Fsync } else { Durability::Os },
+                board,
                 limits,
-                pause: [400, 2_000, 5_000, 10_000][random.usize(..4)],
+                pause: [300, 1_000, 2_500, 5_000][random.usize(..4)] / if board { 3 } else { 1 },
             }
         })
         .collect()

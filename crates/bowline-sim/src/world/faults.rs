@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::World;
 use super::host::Order;
-use crate::disk::{End, Mood};
+use crate::medium::{End, Mood};
 use crate::net::{Death, Direction, Way};
 use crate::outside;
 

@@ -12,7 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Shared;
-use crate::disk::{End, Mood, SimDisk};
+use crate::disk::SimDisk;
+use crate::flash::{Driver, SimFlash};
+use crate::medium::{End, Medium, Mood};
 use crate::net::{Death, Direction, Place};
 
 /// What happens to a process from outside.
@@ -66,7 +68,7 @@ impl Pulse {
 pub(super) struct Host {
     pub(super) world: Shared,
     place: Place,
-    disk: Option<SimDisk>,
+    medium: Option<Medium>,
     backup: Option<Files>,
     restore: bool,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -82,9 +84,27 @@ pub(super) struct Ending {
 
 impl Host {
     pub(super) fn new(world: Shared, place: Place, stores: bool, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+        let medium = stores.then(SimDisk::new).and_then(|disk| world.gives(disk)).map(Medium::Disk);
+        Self::with(world, place, medium, orders)
+    }
+
+    /// The host of a board: its flash.
+    pub(super) fn board(world: Shared, place: Place, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+        let flash = SimFlash::new(world.random(|random| random.u64(..)));
+        Self::with(world, place, Some(Medium::Flash(flash)), orders)
+    }
+
+    fn with(world: Shared, place: Place, medium: Option<Medium>, orders: mpsc::UnboundedReceiver<Order>) -> Self {
         let random = world.random(Rng::fork);
-        let disk = stores.then(SimDisk::new).and_then(|disk| world.gives(disk));
-        Host { world, place, disk, backup: None, restore: false, orders, random }
+        Host { world, place, medium, backup: None, restore: false, orders, random }
+    }
+
+    /// The board's program starts, with this for its flash.
+    pub(super) fn boots(&mut self, life: &Life) -> Option<Driver> {
+        match self.medium.as_ref()? {
+            Medium::Flash(flash) => Some(flash.starts(Arc::clone(&life.stopped), self.random.fork())),
+            Medium::Disk(_) => None,
+        }
     }
 
     fn durability(&self) -> Durability {
@@ -103,7 +123,7 @@ impl Host {
 
     /// Opens the store for a life, if there is one, and has its work done.
     pub(super) fn opens(&mut self, life: &mut Life) -> Option<Store> {
-        let disk = self.disk.as_ref()?;
+        let Medium::Disk(disk) = self.medium.as_ref()? else { return None };
         disk.starts(Arc::clone(&life.stopped));
         let work = Arc::new(Notify::new());
         let call = Arc::clone(&work);
@@ -155,8 +175,8 @@ impl Host {
                     return Ending { end, death, down };
                 }
                 Some(Order::DiskFuse(count)) => {
-                    if let Some(disk) = &self.disk {
-                        disk.fuse(count);
+                    if let Some(medium) = &self.medium {
+                        medium.fuse(count);
                     }
                 }
                 Some(Order::NetFuse(count)) => {
@@ -166,15 +186,15 @@ impl Host {
                     self.feels(mood);
                     healing = Some(Instant::now() + Duration::from_millis(time));
                 }
-                Some(Order::Restore) => match (&self.disk, &self.backup) {
-                    (Some(disk), None) => self.backup = Some(disk.backup()),
+                Some(Order::Restore) => match (&self.medium, &self.backup) {
+                    (Some(medium), None) => self.backup = Some(medium.backup()),
                     (Some(_), Some(_)) => self.restore = true,
                     (None, _) => {}
                 },
                 Some(Order::Heal) => {
                     self.feels(Mood::Good);
-                    if let Some(disk) = &self.disk {
-                        disk.fuse(0);
+                    if let Some(medium) = &self.medium {
+                        medium.fuse(0);
                     }
                     self.world.net.unfuse(self.place);
                 }
@@ -184,8 +204,8 @@ impl Host {
     }
 
     fn feels(&self, mood: Mood) {
-        if let Some(disk) = &self.disk {
-            disk.feels(mood);
+        if let Some(medium) = &self.medium {
+            medium.feels(mood);
         }
     }
 
@@ -213,15 +233,15 @@ impl Host {
                 }
             }
         }
-        if let Some(disk) = self.disk.take() {
+        if let Some(medium) = self.medium.take() {
             let next = match self.backup.take_if(|_| std::mem::take(&mut self.restore)) {
                 Some(backup) => {
                     self.is_restored();
-                    SimDisk::with(backup)
+                    medium.restored(backup)
                 }
-                None => disk.after(ending.end, &mut self.random),
+                None => medium.after(ending.end, &mut self.random),
             };
-            self.disk = self.world.gives(next);
+            self.medium = self.world.gives(next);
         }
         self.world.says("lives", || self.name());
     }

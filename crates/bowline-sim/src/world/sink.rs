@@ -53,7 +53,7 @@ impl Instance for Taker {
             std::future::pending::<()>().await;
         }
         let (world, device) = (&self.world, self.device);
-        let Some(number) = talk::judge(world, device, Direction::Up, message.message()) else {
+        let Some(number) = talk::judge(world, device, Direction::Up, &message.message().into()) else {
             return Err(AppError::reject("never sent"));
         };
         let quiet = world.lock().quiet;

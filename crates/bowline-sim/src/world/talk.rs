@@ -52,16 +52,19 @@ impl Peer for Device {
     }
 }
 
-/// A message that says which it is.
+/// What a message says: which it is.
+pub(super) fn text(device: usize, direction: Direction, number: u64, padding: usize) -> String {
+    format!("\"{}{device} {number} {:.<padding$}\"", letter(direction), "")
+}
+
 fn message(device: usize, direction: Direction, number: u64, padding: usize, header: bool) -> Message {
-    let letter = letter(direction);
-    let text = format!("\"{letter}{device} {number} {:.<padding$}\"", "");
+    let text = text(device, direction, number, padding);
     if header { Message::on_channel(APP, 0, 1, text.as_bytes()) } else { Message::new(text) }
 }
 
 /// Which message it is, if it is one of this stream.
-fn number(device: usize, direction: Direction, message: &Message) -> Option<u64> {
-    let text = message.text()?.strip_prefix('"')?.strip_prefix(letter(direction))?;
+fn number(device: usize, direction: Direction, text: &str) -> Option<u64> {
+    let text = text.strip_prefix('"')?.strip_prefix(letter(direction))?;
     let (whose, rest) = text.split_once(' ')?;
     if whose.parse() != Ok(device) {
         return None;
@@ -169,14 +172,29 @@ fn send<P: Peer>(
     }
 }
 
+/// What an application is given.
+#[derive(Debug)]
+pub(super) struct Comes<'a> {
+    pub(super) text: Option<&'a str>,
+    pub(super) seq: Option<u64>,
+    pub(super) gap: u64,
+    pub(super) epoch: u64,
+}
+
+impl<'a> From<&'a Message> for Comes<'a> {
+    fn from(message: &'a Message) -> Self {
+        Comes { text: message.text(), seq: message.seq(), gap: message.gap(), epoch: message.epoch() }
+    }
+}
+
 /// The model judges a message that is given to an application. Says which it is.
-pub(super) fn judge(world: &World, device: usize, direction: Direction, message: &Message) -> Option<u64> {
-    let Some(number) = number(device, direction, message) else {
-        world.fail(format!("d{device} {direction:?}: what comes was never sent: {message:?}"));
+pub(super) fn judge(world: &World, device: usize, direction: Direction, comes: &Comes<'_>) -> Option<u64> {
+    let Comes { text, seq, gap, epoch } = *comes;
+    let Some(number) = text.and_then(|text| number(device, direction, text)) else {
+        world.fail(format!("d{device} {direction:?}: what comes was never sent: {comes:?}"));
         return None;
     };
-    let (seq, gap) = (message.seq(), message.gap());
-    world.says("comes", || format!("d{device} {direction:?} {number} seq {seq:?} epoch {}", message.epoch()));
+    world.says("comes", || format!("d{device} {direction:?} {number} seq {seq:?} epoch {epoch}"));
     let judged = world.stream(device, direction, |stream| stream.delivers(number, seq, gap));
     world.judge(device, direction, judged);
     Some(number)
@@ -189,7 +207,7 @@ pub(super) async fn takes<P: Peer>(world: Shared, device: usize, direction: Dire
         if !pulse.beats() {
             return;
         }
-        let Some(number) = judge(&world, device, direction, delivery.message()) else { return };
+        let Some(number) = judge(&world, device, direction, &delivery.message().into()) else { return };
         let seq = delivery.message().seq();
         let quiet = world.lock().quiet;
         if random.u32(..6) == 0 && !quiet {
