@@ -43,13 +43,18 @@
 
 mod apply;
 mod change;
+mod checksum;
 mod commit;
 mod database;
+mod device;
+mod directory;
 mod error;
+mod known;
 mod limits;
 mod model;
 mod queue;
 mod read;
+mod rows;
 mod schema;
 mod store;
 mod writer;
