@@ -88,6 +88,7 @@ fn describe(device: &Known, stored: Option<&DeviceSummary>) -> Device {
     let ledger = device.ledger();
     let dialect = device.dialect();
     let (link, peer) = match &status.link {
+        _ if device.damage().is_some() => (format!("refused, damaged: {}", device.damage().unwrap_or_default()), None),
         LinkState::Never if dialect.is_none() && ledger.totals.connects == 0 => ("never connected".to_owned(), None),
         LinkState::Never => ("not since the server started".to_owned(), None),
         LinkState::Up { peer, .. } => ("up".to_owned(), Some(peer.to_string())),
