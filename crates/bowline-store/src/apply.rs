@@ -311,6 +311,7 @@ impl Apply<'_> {
     /// Also of a device that is damaged, as far as the engine finds its rows.
     fn forget(&mut self, device: &Arc<str>) -> Result<(), Fault> {
         let Some(key) = directory::find(self.db, device)? else { return Ok(()) };
+        let letters = self.known.get(self.db, device).ok().flatten().map(|row| row.dead.count);
         self.known.remove(device);
         directory::remove(self.db, device)?;
         self.run("DELETE FROM device WHERE id = ?1", [key])?;
@@ -318,7 +319,11 @@ impl Apply<'_> {
         self.run("DELETE FROM ledger WHERE device = ?1", [key])?;
         let inbox = self.run("DELETE FROM inbox WHERE device = ?1", [key])? as u64;
         let outbox = self.run("DELETE FROM outbox WHERE device = ?1", [key])? as u64;
-        let dead_letters = self.run("DELETE FROM dead_letter WHERE device = ?1", [key])? as u64;
+        let mut dead_letters = self.run("DELETE FROM dead_letter WHERE device = ?1", [key])? as u64;
+        if letters != Some(dead_letters) {
+            // Not all that there are, or nobody knows how many: none may be left that belongs to no device.
+            dead_letters += self.run("DELETE FROM dead_letter NOT INDEXED WHERE device = ?1", [key])? as u64;
+        }
         self.done.forgotten.push(Forgotten { device: Arc::clone(device), inbox, outbox, dead_letters });
         Ok(())
     }

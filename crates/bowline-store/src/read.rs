@@ -23,6 +23,13 @@ pub(crate) fn devices(db: &mut Connection) -> Result<Vec<DeviceSummary>, Failure
     all(db)?.iter().map(|row| summary(db, row).map_err(|failure| failure.of(&row.name))).collect()
 }
 
+/// The counts of one device.
+pub(crate) fn one_summary(db: &mut Connection, name: &str) -> Result<Option<DeviceSummary>, Failure> {
+    let db = &db.transaction()?;
+    let Some(row) = row(db, name)? else { return Ok(None) };
+    summary(db, &row).map(Some).map_err(|failure| failure.of(name))
+}
+
 /// What the device's row says, if it agrees with the rows it counts.
 fn summary(db: &Connection, row: &DeviceRow) -> Result<DeviceSummary, Failure> {
     for (queue, expected) in [Queue::Inbox, Queue::Outbox].map(|queue| (queue, row.queue(queue).held)) {

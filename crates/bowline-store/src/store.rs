@@ -179,9 +179,17 @@ impl Store {
     /// All devices with their counts, by id. Blocks on the disk, and on other reads.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read, or one of them is damaged; [`Store::ids`] and [`Store::summary`] tell which.
     pub fn devices(&self) -> Result<Vec<DeviceSummary>, ReadError> {
         self.read(read::devices)
+    }
+
+    /// One device with its counts; `None` if it is not known. Blocks as [`Store::devices`].
+    ///
+    /// # Errors
+    /// When the database cannot be read, or what it says of the device is not what was stored.
+    pub fn summary(&self, device: &str) -> Result<Option<DeviceSummary>, ReadError> {
+        self.read(|connection| read::one_summary(connection, device))
     }
 
     /// The ids of all devices, in order, also of those that [`Store::load`] finds damaged. Blocks as
