@@ -10,6 +10,9 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::OpenError;
 use crate::error::Failure;
 
+/// Leads from one format to the next.
+type Step = fn(&Connection) -> Result<(), Failure>;
+
 /// SQLite's `application_id` of a store: "BOWL".
 const APPLICATION: i64 = 0x424F_574C;
 
@@ -23,7 +26,7 @@ const APPLICATION: i64 = 0x424F_574C;
 /// Since format 2, every row has a checksum ([`Checksum`](crate::checksum::Checksum)), in it or in the device's row, which
 /// also has the sums of the checksums of its messages; which devices there are is in the directory. So
 /// each row vouches for those that it leads to.
-const MIGRATIONS: &[fn(&Connection) -> Result<(), Failure>] = &[|db| Ok(db.execute_batch(V1)?), v2::migrate];
+const MIGRATIONS: &[Step] = &[|db| Ok(db.execute_batch(V1)?), v2::migrate];
 
 const V1: &str = "
     CREATE TABLE device (

@@ -17,7 +17,7 @@ use crate::harness::{acked, fast_folder, letter, processed, receive, seed, send}
 const PAGE: usize = 4_096;
 
 /// How often bits flip; `BOWLINE_FLIPS=n` for more.
-const FLIPS: u32 = 2_000;
+const FLIPS: u32 = 400;
 
 /// Everything there is of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
