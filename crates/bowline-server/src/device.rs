@@ -14,6 +14,7 @@ use bowline_secure::Protection;
 pub struct Device {
     id: Arc<str>,
     pub(crate) endpoint: Endpoint,
+    damage: Option<Arc<str>>,
 }
 
 impl Device {
@@ -22,14 +23,30 @@ impl Device {
             Some(storage) => Endpoint::stored(Side::Server, limits, id, storage.clone(), None),
             None => Endpoint::new(Side::Server, limits),
         };
-        Device { id: id.into(), endpoint }
+        Device { id: id.into(), endpoint, damage: None }
     }
 
     /// As an earlier process has stored it.
     pub(crate) fn stored(device: bowline_store::Device, limits: Limits, storage: &Storage) -> Self {
         let id = Arc::clone(&device.summary.device);
         let endpoint = Endpoint::stored(Side::Server, limits, &id, storage.clone(), Some(device));
-        Device { id, endpoint }
+        Device { id, endpoint, damage: None }
+    }
+
+    /// As an earlier process has stored it, and as it cannot be read any more. It is closed, so that nothing comes
+    /// to stand beside what may still be saved.
+    pub(crate) fn damaged(id: Arc<str>, limits: Limits, damage: &str) -> Self {
+        let endpoint = Endpoint::new(Side::Server, limits);
+        endpoint.close();
+        Device { id, endpoint, damage: Some(damage.into()) }
+    }
+
+    /// What the store found wrong with the device when the server started. Such a device is closed, and may not log
+    /// in until a backup of the store is put in its place, or the device is forgotten
+    /// ([`Server::forget`](crate::Server::forget)).
+    #[must_use]
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
     }
 
     /// Whether both are handles of one device.

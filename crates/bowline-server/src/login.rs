@@ -59,6 +59,11 @@ pub(crate) enum Refusal {
     TooManyDevices,
     #[error("as many devices have links as may: raise the limit")]
     TooManyLinks,
+    #[error(
+        "what is stored for it is damaged: put a backup of the store in its place, or forget the device \
+         (`bowline device forget`)"
+    )]
+    Damaged,
 }
 
 impl Refusal {
@@ -83,6 +88,7 @@ impl Refusal {
             Refusal::Dialect(_) | Refusal::NativeOff => &counters.refused_dialect,
             Refusal::TooManyDevices => &counters.refused_too_many_devices,
             Refusal::TooManyLinks => &counters.refused_too_many_links,
+            Refusal::Damaged => &counters.refused_damaged,
         }
     }
 }

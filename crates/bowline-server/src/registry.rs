@@ -86,6 +86,9 @@ impl Registry {
     pub(crate) fn attach(self: &Arc<Self>, id: &str, persistent: bool) -> Result<Attachment, Refusal> {
         let mut known = self.lock();
         let Known { devices, linked } = &mut *known;
+        if devices.get(id).is_some_and(|entry| entry.device.damage().is_some()) {
+            return Err(Refusal::Damaged);
+        }
         let attached = devices.get(id).map(|entry| entry.attached);
         if attached.is_none() && devices.len() >= self.capacity && !evict(devices) {
             return Err(Refusal::TooManyDevices);
@@ -128,6 +131,11 @@ impl Registry {
         known.linked -= usize::from(attached > 0);
         let ledger = device.ledger();
         device.endpoint.forget();
+        if let (Some(storage), true) = (&self.storage, device.damage().is_some()) {
+            // If there is no room, the next start finds it as it is.
+            let change = bowline_store::Change::Forget { device: id.into() };
+            let _ = storage.store().commit_with(change, drop);
+        }
         Some((ledger.unsent + ledger.unread) as u64)
     }
 
@@ -142,7 +150,8 @@ impl Registry {
             tokio::pin!(changed);
             // From here on no addition is missed.
             changed.as_mut().enable();
-            if let Some(device) = self.get(id) {
+            // One that is damaged is not to be waited with: it is closed for good.
+            if let Some(device) = self.get(id).filter(|device| device.damage().is_none()) {
                 return device;
             }
             changed.await;

@@ -168,6 +168,7 @@ impl Server {
         };
         let stored: Vec<_> =
             if storage.is_some() { devices.values().map(|entry| entry.device.clone()).collect() } else { Vec::new() };
+        let stored: Vec<_> = stored.into_iter().filter(|device: &Device| device.damage().is_none()).collect();
         let host = Host::start(builder.apps);
         let registry = Registry::new(
             builder.max_devices,
@@ -202,7 +203,7 @@ impl Server {
         if let Some(host) = &shared.host {
             host.directory(&shared);
         }
-        for device in shared.registry.all() {
+        for device in shared.registry.all().into_iter().filter(|device| device.damage().is_none()) {
             device.endpoint.resume();
             if let Some(host) = &shared.host {
                 host.adopt(&device);
@@ -443,10 +444,25 @@ async fn load(storage: Storage, limits: Limits) -> Result<BTreeMap<Arc<str>, Ent
     let driven = storage.store().is_driven();
     let load = move || {
         let mut devices = BTreeMap::new();
-        for summary in storage.store().devices()? {
-            if let Some(stored) = storage.store().load(&summary.device)? {
-                let device = Device::stored(stored, limits, &storage);
-                devices.insert(Arc::clone(&summary.device), Entry::stored(device, summary.persistent));
+        for id in storage.store().ids()? {
+            match storage.store().load(&id) {
+                Ok(Some(stored)) => {
+                    let persistent = stored.summary.persistent;
+                    let device = Device::stored(stored, limits, &storage);
+                    devices.insert(id, Entry::stored(device, persistent));
+                }
+                Ok(None) => {}
+                Err(bowline_store::ReadError::Damaged(damage)) => {
+                    tracing::error!(
+                        device = %id,
+                        damage,
+                        "what is stored for it is damaged, and it may not log in: put a backup of the store in its \
+                         place, or forget the device (`bowline device forget`)"
+                    );
+                    let device = Device::damaged(Arc::clone(&id), limits, &damage);
+                    devices.insert(id, Entry::stored(device, true));
+                }
+                Err(other) => return Err(other),
             }
         }
         Ok(devices)

@@ -91,6 +91,8 @@ stats! {
     refused_too_many_devices,
     /// Refused: as many devices have links as may.
     refused_too_many_links,
+    /// Refused: what is stored for the device is damaged.
+    refused_damaged,
     /// Times accepting paused for want of file descriptors or memory.
     accept_pauses,
     /// Messages whose header names no app; the qos ones became dead letters.

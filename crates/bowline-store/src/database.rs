@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{Durability, Limits, OpenError, schema};
+use crate::{Durability, Limits, OpenError, read, schema};
 
 /// How long another program may be in the way, such as somebody who looks into the database.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -57,12 +57,16 @@ impl Database {
         let kind = schema::recognise(&connection, file)?;
         self.prepare(&connection).map_err(engine)?;
         if limits.check_at_open {
-            let found: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(engine)?;
+            let found: String =
+                connection.query_row("PRAGMA integrity_check(1)", (), |row| row.get(0)).map_err(engine)?;
             if found != "ok" {
                 return Err(OpenError::Damaged { file: file.clone(), detail: found });
             }
         }
-        schema::migrate(&mut connection, kind).map_err(engine)?;
+        schema::migrate(&mut connection, kind).map_err(|failure| OpenError::failure(file, failure))?;
+        if limits.check_at_open {
+            read::check(&connection).map_err(|failure| OpenError::failure(file, failure))?;
+        }
         if !empty_log(&connection).map_err(engine)? {
             return Err(OpenError::Busy { file: file.clone() });
         }

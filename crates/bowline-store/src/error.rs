@@ -78,6 +78,13 @@ impl OpenError {
         OpenError::Io { path: path.to_owned(), detail: error.to_string() }
     }
 
+    pub(crate) fn failure(file: &Path, failure: Failure) -> Self {
+        match failure {
+            Failure::Damaged(detail) => OpenError::Damaged { file: file.to_owned(), detail },
+            Failure::Engine(error) => OpenError::engine(file, &error),
+        }
+    }
+
     pub(crate) fn engine(file: &Path, error: &rusqlite::Error) -> Self {
         let file = file.to_owned();
         match Trouble::of(error) {
@@ -143,7 +150,7 @@ pub enum CommitError {
     },
     /// The caller's mistake: a number that is not above all before it. This is also what a message
     /// meets that is stored a second time.
-    #[error("message {seq} comes after {last} in the {queue} of {device}: numbers rise, up to 2^63 - 1")]
+    #[error("message {seq} comes after {last} in the {queue} of {device}: numbers rise, up to 2^62 - 1")]
     OutOfOrder {
         /// Whose.
         device: Arc<str>,
@@ -207,8 +214,8 @@ pub enum CommitError {
         /// What the system says.
         detail: String,
     },
-    /// The database is damaged. Stop the server; opening the store says what can be done.
-    #[error("the store is damaged: {detail}")]
+    /// The database is damaged, at least where this transaction needs it.
+    #[error("the store is damaged ({detail}): {ADVICE}")]
     Damaged {
         /// What was found.
         detail: String,
@@ -251,19 +258,63 @@ pub enum NotQueued {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The database is damaged. Stop the server; opening the store says what can be done.
-    #[error("the store is damaged: {0}")]
+    /// The database is damaged, at least where it was read: what stands there is not what was stored.
+    #[error("the store is damaged ({0}): {ADVICE}")]
     Damaged(String),
     /// The disk failed, or another program is in the way.
     #[error("the store cannot be read: {0}")]
     Io(String),
 }
 
-impl From<rusqlite::Error> for ReadError {
+/// What can be done about damage.
+const ADVICE: &str = "put a backup of the store in its place, or forget the device that is damaged";
+
+impl From<Failure> for ReadError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Damaged(detail) => ReadError::Damaged(detail),
+            Failure::Engine(error) => ReadError::Io(error.to_string()),
+        }
+    }
+}
+
+/// Why rows were not read.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// They are not what was stored: which, for people.
+    Damaged(String),
+    /// The engine failed otherwise.
+    Engine(rusqlite::Error),
+}
+
+impl Failure {
+    /// Rows that are not what was stored.
+    pub(crate) fn damaged(what: impl Into<String>) -> Self {
+        Failure::Damaged(what.into())
+    }
+
+    /// The rows are of this table.
+    pub(crate) fn in_table(self, table: impl fmt::Display) -> Self {
+        match self {
+            Failure::Damaged(detail) => Failure::Damaged(format!("table {table}: {detail}")),
+            other @ Failure::Engine(_) => other,
+        }
+    }
+
+    /// The rows are those of this device.
+    pub(crate) fn of(self, device: &str) -> Self {
+        match self {
+            Failure::Damaged(detail) => Failure::Damaged(format!("device {device:?}: {detail}")),
+            other @ Failure::Engine(_) => other,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
         match Trouble::of(&error) {
-            Trouble::Damaged => ReadError::Damaged(error.to_string()),
-            _ => ReadError::Io(error.to_string()),
+            Trouble::Damaged => Failure::Damaged(error.to_string()),
+            _ => Failure::Engine(error),
         }
     }
 }
@@ -284,15 +335,18 @@ impl Trouble {
         match error {
             rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
                 ErrorCode::DiskFull => Trouble::Full,
-                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Trouble::Damaged,
+                // The statements are always the same: one that is wrong does not fit the tables.
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown => Trouble::Damaged,
                 ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Trouble::Busy,
                 ErrorCode::ConstraintViolation | ErrorCode::TooBig => Trouble::Refused,
                 _ => Trouble::Io,
             },
             // A column holds what this program does not write.
-            rusqlite::Error::FromSqlConversionFailure(..)
+            rusqlite::Error::SqlInputError { .. }
+            | rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
-            | rusqlite::Error::InvalidColumnType(..) => Trouble::Damaged,
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..) => Trouble::Damaged,
             _ => Trouble::Io,
         }
     }

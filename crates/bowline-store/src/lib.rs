@@ -38,18 +38,28 @@
 //! or the power fails before the next successful commit, the next process may find the transaction
 //! after all, whole. It was never acknowledged, and comes with the session that recognises its resend.
 //!
+//! # Damage
+//! What is read is what was committed: checksums tell where bits of the database have flipped, and a row that damage hides is
+//! missed. [`ReadError::Damaged`] and [`CommitError::Damaged`] say where. Other devices are not hindered, and one
+//! that is damaged can be forgotten.
+//!
 //! # Times
 //! are the caller's ([`Millis`]); the store reads no clock.
 
 mod apply;
 mod change;
+mod checksum;
 mod commit;
 mod database;
+mod device;
+mod directory;
 mod error;
+mod known;
 mod limits;
 mod model;
 mod queue;
 mod read;
+mod rows;
 mod schema;
 mod store;
 mod writer;

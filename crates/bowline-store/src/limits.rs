@@ -39,8 +39,8 @@ pub struct Limits {
     /// Pages of 4 KiB in the write-ahead log from which it is copied into the database, at least 1. A
     /// log four times as long makes readers wait for that.
     pub log_pages: u32,
-    /// Read the whole database when it is opened and refuse a damaged one. Takes about a second a
-    /// gigabyte. Without it, damage is found when the damaged part is read.
+    /// Read the whole database when it is opened, with all checksums and indexes, and refuse a damaged one. Takes
+    /// as long as reading all of it. Without it, damage is found when the damaged part is read, and only that is refused.
     pub check_at_open: bool,
 }
 

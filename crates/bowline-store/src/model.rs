@@ -9,7 +9,7 @@ use bytes::Bytes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Millis(pub u64);
 
-/// A message's place in one queue of one device, 1 to 2^63 − 1.
+/// A message's place in one queue of one device, 1 to 2^62 − 1 as in the protocol.
 ///
 /// The caller numbers: each message's is higher than that of every message before it in that queue,
 /// across epochs and restarts ([`Device::inbox_last`], [`Device::outbox_last`]). With the device's id it
@@ -20,6 +20,10 @@ pub struct Seq(pub u64);
 /// Names a dead letter. Never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeadId(pub u64);
+
+impl Seq {
+    pub(crate) const MAX: Seq = Seq((1 << 62) - 1);
+}
 
 impl fmt::Display for Seq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,24 +140,6 @@ pub struct Device {
     pub inbox: Vec<InboxMessage>,
     /// Messages not acknowledged, in order.
     pub outbox: Vec<OutboxMessage>,
-}
-
-impl Device {
-    /// What the rules of the queues do not allow. A database has no checksums: damage may leave it well formed.
-    pub(crate) fn contradiction(&self) -> Option<&'static str> {
-        let ends = |seqs: [Option<Seq>; 2], last: Seq| match seqs {
-            [Some(first), Some(end)] => first.0 > 0 && end <= last,
-            _ => true,
-        };
-        if !ends([self.inbox.first(), self.inbox.last()].map(|end| end.map(|message| message.seq)), self.inbox_last) {
-            return Some("a message of the inbox lies outside of it");
-        }
-        if !ends([self.outbox.first(), self.outbox.last()].map(|end| end.map(|message| message.seq)), self.outbox_last)
-        {
-            return Some("a message of the outbox lies outside of it");
-        }
-        (self.inbox_cursor > self.inbox_last).then_some("more of the inbox is processed than was ever in it")
-    }
 }
 
 /// A device and how much is stored for it.

@@ -1,125 +1,173 @@
-//! What can be asked. Every answer is the state after some commit.
+//! What can be asked. Every answer is the state after some commit, checked against its checksums.
 
-use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::{
-    DeadId, DeadLetter, DeadLetterEntry, Device, DeviceSummary, Direction, InboxMessage, Millis, OutboxMessage, Seq,
-    SessionState,
-};
+use rusqlite::Connection;
 
-const SUMMARY: &str = "name, persistent, last_seen, inbox_count, inbox_bytes, outbox_count, outbox_bytes, dead_count, \
-                       dead_bytes, dead_dropped";
+use crate::device::{DeviceRow, Held, Key};
+use crate::error::Failure;
+use crate::rows::{self, LETTER, Letter, bits};
+use crate::{DeadId, DeadLetterEntry, Device, DeviceSummary, Queue, Seq, directory};
 
-const DEAD_LETTER: &str = "SELECT dead_letter.id, name, sent, epoch, qos, policy, header, payload, reason, at \
-                           FROM dead_letter JOIN device ON device.id = dead_letter.device";
+/// The names of all devices, in order.
+pub(crate) fn names(db: &mut Connection) -> Result<Vec<Arc<str>>, Failure> {
+    let db = &db.transaction()?;
+    Ok(directory::all(db)?.into_iter().map(|(name, _)| name).collect())
+}
 
 /// All devices, by id.
-pub(crate) fn devices(db: &Connection) -> rusqlite::Result<Vec<DeviceSummary>> {
-    let mut select = db.prepare_cached(&format!("SELECT {SUMMARY} FROM device ORDER BY name"))?;
-    select.query_map((), summary)?.collect()
+pub(crate) fn devices(db: &mut Connection) -> Result<Vec<DeviceSummary>, Failure> {
+    // One state for all that follows. Dropping it ends it.
+    let db = &db.transaction()?;
+    all(db)?.iter().map(|row| summary(db, row).map_err(|failure| failure.of(&row.name))).collect()
+}
+
+/// The counts of one device.
+pub(crate) fn one_summary(db: &mut Connection, name: &str) -> Result<Option<DeviceSummary>, Failure> {
+    let db = &db.transaction()?;
+    let Some(row) = row(db, name)? else { return Ok(None) };
+    summary(db, &row).map(Some).map_err(|failure| failure.of(name))
+}
+
+/// What the device's row says, if it agrees with the rows it counts.
+fn summary(db: &Connection, row: &DeviceRow) -> Result<DeviceSummary, Failure> {
+    for (queue, expected) in [Queue::Inbox, Queue::Outbox].map(|queue| (queue, row.queue(queue).held)) {
+        if expected.count > 0 {
+            let found = rows::held(db, row.key, queue, Seq(0), Seq(u64::MAX));
+            found.and_then(|found| rows::complete(found, expected)).map_err(|failure| failure.in_table(queue))?;
+        }
+    }
+    if row.dead.count > 0 {
+        let letters = rows::held_letters(db, row.key)?;
+        rows::complete(letters.into_iter().map(|(_, held)| held).sum(), row.dead)
+            .map_err(|failure| failure.in_table("dead_letter"))?;
+    }
+    Ok(row.summary())
 }
 
 /// Everything of one device.
-pub(crate) fn device(db: &mut Connection, id: &str) -> rusqlite::Result<Option<Device>> {
-    // One state for all that follows. Dropping it ends it.
+pub(crate) fn device(db: &mut Connection, name: &str) -> Result<Option<Device>, Failure> {
     let db = &db.transaction()?;
-    let sql = format!("SELECT {SUMMARY}, id, inbox_last, inbox_cursor, outbox_last FROM device WHERE name = ?1");
-    let row = db
-        .prepare_cached(&sql)?
-        .query_row([id], |row| {
-            let seq = |column| row.get(column).map(Seq);
-            Ok((summary(row)?, row.get::<_, i64>(10)?, seq(11)?, seq(12)?, seq(13)?))
-        })
-        .optional()?;
-    let Some((summary, key, inbox_last, inbox_cursor, outbox_last)) = row else {
-        return Ok(None);
-    };
-    let session = db
-        .prepare_cached("SELECT format, state FROM session WHERE device = ?1")?
-        .query_row([key], |row| Ok(SessionState { format: row.get(0)?, state: row.get(1)? }))
-        .optional()?;
-    let ledger = db
-        .prepare_cached("SELECT counters FROM ledger WHERE device = ?1")?
-        .query_row([key], |row| row.get(0))
-        .optional()?
-        .unwrap_or_default();
-    let sql = "SELECT seq, epoch, qos, received_at, header, payload FROM inbox WHERE device = ?1 ORDER BY seq";
-    let inbox = db.prepare_cached(sql)?.query_map([key], inbox_message)?.collect::<rusqlite::Result<_>>()?;
-    let sql = "SELECT seq, policy, created_at, expires_at, header, payload FROM outbox WHERE device = ?1 ORDER BY seq";
-    let outbox = db.prepare_cached(sql)?.query_map([key], outbox_message)?.collect::<rusqlite::Result<_>>()?;
-    Ok(Some(Device { summary, session, ledger, inbox_last, inbox_cursor, outbox_last, inbox, outbox }))
+    let Some(row) = row(db, name)? else { return Ok(None) };
+    load(db, &row).map(Some).map_err(|failure| failure.of(name))
+}
+
+fn load(db: &Connection, row: &DeviceRow) -> Result<Device, Failure> {
+    let session = rows::session(db, row.key, row.session).map_err(|failure| failure.in_table("session"))?;
+    let ledger = rows::ledger(db, row.key, row.ledger).map_err(|failure| failure.in_table("ledger"))?;
+    let inbox = rows::inbox(db, row.key, row.inbox.held).map_err(|failure| failure.in_table(Queue::Inbox))?;
+    let outbox = rows::outbox(db, row.key, row.outbox.held).map_err(|failure| failure.in_table(Queue::Outbox))?;
+    let ends = |seqs: [Option<Seq>; 2]| seqs[0].zip(seqs[1]);
+    let inbox_ends = ends([inbox.first(), inbox.last()].map(|message| message.map(|message| message.seq)));
+    let outbox_ends = ends([outbox.first(), outbox.last()].map(|message| message.map(|message| message.seq)));
+    for (queue, ends) in [(Queue::Inbox, inbox_ends), (Queue::Outbox, outbox_ends)] {
+        let place = row.queue(queue);
+        // Also in rows that are whole: what was to be deleted and was hidden at that time is still there.
+        if place.cursor > place.last
+            || place.last > Seq::MAX.0
+            || ends.is_some_and(|(first, last)| !place.holds(first, last))
+        {
+            return Err(Failure::damaged("its messages are not where it begins and ends").in_table(queue));
+        }
+    }
+    Ok(Device {
+        summary: row.summary(),
+        session,
+        ledger,
+        inbox_last: Seq(row.inbox.last),
+        inbox_cursor: Seq(row.inbox.cursor),
+        outbox_last: Seq(row.outbox.last),
+        inbox,
+        outbox,
+    })
 }
 
 /// Dead letters of one device or of all, oldest first.
-pub(crate) fn dead_letters(db: &Connection, device: Option<&str>) -> rusqlite::Result<Vec<DeadLetterEntry>> {
-    let sql = format!("{DEAD_LETTER} WHERE ?1 IS NULL OR name = ?1 ORDER BY dead_letter.id");
-    db.prepare_cached(&sql)?.query_map([device], entry)?.collect()
+pub(crate) fn dead_letters(db: &mut Connection, device: Option<&str>) -> Result<Vec<DeadLetterEntry>, Failure> {
+    let db = &db.transaction()?;
+    let Some(name) = device else { return all_letters(db) };
+    let Some(row) = row(db, name)? else { return Ok(Vec::new()) };
+    let sql = format!("{LETTER} WHERE device = ?1 ORDER BY id");
+    let letters = letters(db, &sql, &[row.key]).map_err(|failure| failure.of(name))?;
+    letters_complete(letters.iter().map(Letter::held).sum(), &row)?;
+    Ok(letters.into_iter().map(|letter| entry(letter, &row.name)).collect())
 }
 
 /// One dead letter.
-pub(crate) fn dead_letter(db: &Connection, id: DeadId) -> rusqlite::Result<Option<DeadLetterEntry>> {
-    let sql = format!("{DEAD_LETTER} WHERE dead_letter.id = ?1");
-    db.prepare_cached(&sql)?.query_row([bits(id.0)], entry).optional()
+pub(crate) fn dead_letter(db: &mut Connection, id: DeadId) -> Result<Option<DeadLetterEntry>, Failure> {
+    let db = &db.transaction()?;
+    Ok(letter(db, id)?.map(|(device, letter)| entry(letter, &device)))
 }
 
-fn summary(row: &Row<'_>) -> rusqlite::Result<DeviceSummary> {
-    Ok(DeviceSummary {
-        device: row.get(0)?,
-        persistent: row.get(1)?,
-        last_seen: Millis(row.get(2)?),
-        inbox: row.get(3)?,
-        inbox_bytes: row.get(4)?,
-        outbox: row.get(5)?,
-        outbox_bytes: row.get(6)?,
-        dead_letters: row.get(7)?,
-        dead_letter_bytes: row.get(8)?,
-        dead_letters_dropped: row.get(9)?,
-    })
+/// A dead letter and whose it is. That it is not there is true only if none is missing.
+pub(crate) fn letter(db: &Connection, id: DeadId) -> Result<Option<(Arc<str>, Letter)>, Failure> {
+    let found = letters(db, &format!("{LETTER} WHERE id = ?1"), &[bits(id.0)])?.pop();
+    match found {
+        Some(letter) => Ok(Some((DeviceRow::load(db, letter.key)?.name, letter))),
+        None => all_letters(db).map(|_| None),
+    }
 }
 
-fn inbox_message(row: &Row<'_>) -> rusqlite::Result<InboxMessage> {
-    Ok(InboxMessage {
-        seq: Seq(row.get(0)?),
-        epoch: row.get::<_, i64>(1)?.cast_unsigned(),
-        qos: row.get(2)?,
-        received_at: Millis(row.get(3)?),
-        header: blob(row, 4)?,
-        payload: blob(row, 5)?,
-    })
+/// Reads all there is, and finds nothing wrong.
+pub(crate) fn check(db: &Connection) -> Result<(), Failure> {
+    directory::Numbers::load(db)?;
+    let devices = all(db)?;
+    for device in &devices {
+        load(db, device).map_err(|failure| failure.of(&device.name))?;
+    }
+    all_letters(db).map(drop)
 }
 
-fn outbox_message(row: &Row<'_>) -> rusqlite::Result<OutboxMessage> {
-    Ok(OutboxMessage {
-        seq: Seq(row.get(0)?),
-        policy: row.get(1)?,
-        created_at: Millis(row.get(2)?),
-        expires_at: row.get::<_, Option<u64>>(3)?.map(Millis),
-        header: blob(row, 4)?,
-        payload: blob(row, 5)?,
-    })
+fn all_letters(db: &Connection) -> Result<Vec<DeadLetterEntry>, Failure> {
+    let mut devices: HashMap<Key, (DeviceRow, Held)> =
+        all(db)?.into_iter().map(|row| (row.key, (row, Held::default()))).collect();
+    let mut entries = Vec::new();
+    for letter in letters(db, &format!("{LETTER} ORDER BY id"), &[])? {
+        let Some((row, held)) = devices.get_mut(&letter.key) else {
+            let wrong = format!("row {} belongs to no device", letter.id);
+            return Err(Failure::damaged(wrong).in_table("dead_letter"));
+        };
+        *held = held.with(letter.held());
+        entries.push(entry(letter, &row.name));
+    }
+    for (row, held) in devices.into_values() {
+        letters_complete(held, &row)?;
+    }
+    Ok(entries)
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<DeadLetterEntry> {
-    let direction = if row.get(2)? { Direction::Sent } else { Direction::Received };
-    let letter = DeadLetter {
-        direction,
-        epoch: row.get::<_, i64>(3)?.cast_unsigned(),
-        qos: row.get(4)?,
-        policy: row.get(5)?,
-        header: blob(row, 6)?,
-        payload: blob(row, 7)?,
-        reason: row.get(8)?,
-        at: Millis(row.get(9)?),
-    };
-    Ok(DeadLetterEntry { id: DeadId(row.get::<_, i64>(0)?.cast_unsigned()), device: row.get(1)?, letter })
+fn letters_complete(found: Held, row: &DeviceRow) -> Result<(), Failure> {
+    rows::complete(found, row.dead).map_err(|failure| failure.in_table("dead_letter").of(&row.name))
 }
 
-fn blob(row: &Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
-    row.get::<_, Vec<u8>>(column).map(Bytes::from)
+fn letters(db: &Connection, sql: &str, values: &[i64]) -> Result<Vec<Letter>, Failure> {
+    let mut select = db.prepare_cached(sql)?;
+    let mut rows = select.query(rusqlite::params_from_iter(values))?;
+    let mut letters = Vec::new();
+    while let Some(row) = rows.next()? {
+        letters.push(rows::letter(row).map_err(|failure| failure.in_table("dead_letter"))?);
+    }
+    Ok(letters)
 }
 
-/// All 64 bits, as SQLite's signed number.
-pub(crate) fn bits(value: u64) -> i64 {
-    value.cast_signed()
+fn all(db: &Connection) -> Result<Vec<DeviceRow>, Failure> {
+    directory::all(db)?.iter().map(|(name, key)| of_directory(db, name, *key)).collect()
+}
+
+/// The row of a device, if it is known.
+pub(crate) fn row(db: &Connection, name: &str) -> Result<Option<DeviceRow>, Failure> {
+    directory::find(db, name)?.map(|key| of_directory(db, name, key)).transpose()
+}
+
+fn of_directory(db: &Connection, name: &str, key: Key) -> Result<DeviceRow, Failure> {
+    match DeviceRow::load(db, key) {
+        Ok(row) if &*row.name == name => Ok(row),
+        Ok(_) => Err(Failure::damaged("the row is another device's").in_table("device").of(name)),
+        Err(failure) => Err(failure.of(name)),
+    }
+}
+
+fn entry(letter: Letter, device: &Arc<str>) -> DeadLetterEntry {
+    DeadLetterEntry { id: DeadId(letter.id.cast_unsigned()), device: Arc::clone(device), letter: letter.letter }
 }

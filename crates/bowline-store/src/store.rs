@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use crate::commit::{Reply, Slot};
 use crate::database::Database;
+use crate::error::Failure;
 use crate::queue::{Call, Waiting};
 use crate::writer::Writer;
 use crate::{
@@ -178,22 +179,35 @@ impl Store {
     /// All devices with their counts, by id. Blocks on the disk, and on other reads.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read, or one of them is damaged; [`Store::ids`] and [`Store::summary`] tell which.
     pub fn devices(&self) -> Result<Vec<DeviceSummary>, ReadError> {
-        self.read(|connection| read::devices(connection))
+        self.read(read::devices)
+    }
+
+    /// One device with its counts; `None` if it is not known. Blocks as [`Store::devices`].
+    ///
+    /// # Errors
+    /// When the database cannot be read, or what it says of the device is not what was stored.
+    pub fn summary(&self, device: &str) -> Result<Option<DeviceSummary>, ReadError> {
+        self.read(|connection| read::one_summary(connection, device))
+    }
+
+    /// The ids of all devices, in order, also of those that [`Store::load`] finds damaged. Blocks as
+    /// [`Store::devices`].
+    ///
+    /// # Errors
+    /// When the database cannot be read, or not all of them are there.
+    pub fn ids(&self) -> Result<Vec<Arc<str>>, ReadError> {
+        self.read(read::names)
     }
 
     /// Everything it takes to go on with a device; `None` if it is not known. Blocks as
     /// [`Store::devices`]; holds at most what the device's quotas allow.
     ///
     /// # Errors
-    /// When the database cannot be read, or says of the device what cannot be.
+    /// When the database cannot be read, or what it says of the device is not what was stored.
     pub fn load(&self, device: &str) -> Result<Option<Device>, ReadError> {
-        let found = self.read(|connection| read::device(connection, device))?;
-        match found.as_ref().and_then(Device::contradiction) {
-            Some(wrong) => Err(ReadError::Damaged(format!("device {device:?}: {wrong}"))),
-            None => Ok(found),
-        }
+        self.read(|connection| read::device(connection, device))
     }
 
     /// Dead letters of one device, or of all, oldest first. Blocks as [`Store::devices`].
@@ -234,7 +248,7 @@ impl Store {
         self.shared.limits
     }
 
-    fn read<T>(&self, read: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, ReadError> {
+    fn read<T>(&self, read: impl FnOnce(&mut Connection) -> Result<T, Failure>) -> Result<T, ReadError> {
         match &mut *self.shared.reader() {
             Some(connection) => Ok(read(connection)?),
             None => Err(ReadError::Io("waiting for the disk to be repaired".into())),

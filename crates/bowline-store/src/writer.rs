@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use crate::apply::{Fault, Known, apply};
+use crate::apply::{Fault, apply};
 use crate::database::empty_log;
 use crate::error::Trouble;
+use crate::known::Known;
 use crate::queue::Job;
 use crate::store::Shared;
 use crate::{CommitError, Committed, Transaction};

@@ -434,3 +434,40 @@ async fn acks(peer: &mut Peer, is_it: impl Fn(Ack) -> bool) {
         }
     }
 }
+
+/// What is stored for one device has rotted: the others go on, and it may come again when it is forgotten.
+#[tokio::test]
+async fn a_device_whose_rows_are_damaged_is_refused_until_it_is_forgotten() {
+    let folder = Folder::new();
+    let server = starts(&folder).await;
+    for id in ["good", "bad"] {
+        let mut board = Board::logs_in_h(&server, id).await;
+        board.sends(&format!("000001[\"from {id}\"]")).await;
+        board.expects("00002c").await;
+    }
+    assert!(server.shutdown(millis(10)).await.close(millis(5_000)).await);
+    drop(server);
+    drop(open(folder.path(), Durability::Os).await);
+    let file = folder.path().join("bowline.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(8).position(|at| at == b"from bad").expect("it is stored");
+    bytes[at + 7] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let server = starts(&folder).await;
+    receives(&server.get("good").unwrap(), "[\"from good\"]").await;
+    Board::logs_in_h(&server, "good").await;
+    let bad = server.get("bad").unwrap();
+    let damage = bad.damage().expect("it is told");
+    assert!(damage.contains("inbox") && damage.contains("message 1"), "{damage}");
+    assert!(bad.recv().await.is_err(), "nothing of it is handed out");
+    let mut refused = Board::connects(&server).await;
+    refused.sends("2c00ffbad").await;
+    eventually(|| server.stats().refused_damaged == 1).await;
+    assert!(server.store().unwrap().load("bad").is_err(), "it is left as it is");
+
+    assert!(server.forget("bad"));
+    Board::logs_in_h(&server, "bad").await;
+    let again = server.get("bad").unwrap();
+    assert_eq!((again.damage(), again.ledger().unread), (None, 0));
+}

@@ -94,8 +94,8 @@ fn numbers_rise_for_ever_and_a_message_is_stored_once() {
     assert_eq!(fails(&store, receive("a", 5, b"x")), again, "also when the first one is processed");
     store.commit(receive("a", 6, b"x")).wait().expect("commits");
     assert!(matches!(fails(&store, send("a", 0, b"x")), CommitError::OutOfOrder { .. }));
-    assert!(matches!(fails(&store, send("a", 1 << 63, b"x")), CommitError::OutOfOrder { .. }));
-    store.commit(send("a", (1 << 63) - 1, b"x")).wait().expect("commits");
+    assert!(matches!(fails(&store, send("a", 1 << 62, b"x")), CommitError::OutOfOrder { .. }));
+    store.commit(send("a", (1 << 62) - 1, b"x")).wait().expect("commits");
     assert!(matches!(fails(&store, receive("b", 1, b"x")), CommitError::UnknownDevice { .. }));
 }
 

@@ -6,11 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bowline_store::{Change, Direction, Durability, Limits, Millis, SessionState, Store, Transaction};
+use bowline_store::{
+    Change, DeadId, Direction, Durability, Limits, Millis, ReadError, SessionState, Store, Transaction,
+};
 
 use crate::harness::{fast_folder, letter, processed, receive, received, see, send, sent};
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 fn golden(format: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{format}"))
@@ -56,6 +58,44 @@ fn every_format_opens_and_reads_the_same() {
         let bench = store.load("bench").expect("readable").expect("known");
         assert_eq!((bench.summary.persistent, bench.summary.last_seen), (false, Millis(1_767_225_600_001)));
         store.commit(receive("boat-7", 41, b"goes on")).wait().expect("commits");
+        let id = see_ids(&store)[0];
+        let bury = Change::Bury { device: "bench".into(), letter: letter(Direction::Sent, b"x") };
+        assert!(store.commit(bury).wait().expect("commits").buried[0] > id, "names are not used again");
+        let before = see(&store);
+        drop(store);
+        let store = Store::open(folder.path(), Durability::Fsync, strict).expect("opens again");
+        assert_eq!(see(&store), before, "format {format}");
+    }
+}
+
+fn see_ids(store: &Store) -> Vec<DeadId> {
+    store.dead_letters(None).expect("readable").into_iter().map(|entry| entry.id).collect()
+}
+
+/// A store of format 1 opens with what its numbers tell of damage; who has it is told, and others are not hindered.
+#[test]
+fn damage_from_format_1_comes_over_as_damage() {
+    let wrong = [
+        "UPDATE device SET inbox_count = 3 WHERE name = 'boat-7'",
+        "UPDATE device SET inbox_bytes = 3 WHERE name = 'boat-7'",
+        "UPDATE device SET inbox_cursor = 41 WHERE name = 'boat-7'",
+        "UPDATE device SET outbox_last = 8 WHERE name = 'boat-7'",
+        "UPDATE device SET inbox_last = 1 << 62 WHERE name = 'boat-7'",
+        "UPDATE inbox SET seq = 41 WHERE seq = 40",
+        "DELETE FROM outbox WHERE seq = 8",
+    ];
+    for sql in wrong {
+        let folder = fast_folder();
+        for name in ["bowline.db", "bowline.db-wal"] {
+            fs::copy(golden(1).join(name), folder.path().join(name)).expect("is in the repository");
+        }
+        rusqlite::Connection::open(folder.path().join("bowline.db")).unwrap().execute(sql, ()).expect(sql);
+        let store = Store::open(folder.path(), Durability::Fsync, Limits::default()).expect("opens");
+        let error = store.load("boat-7").expect_err(sql);
+        assert!(matches!(&error, ReadError::Damaged(detail) if detail.contains("boat-7")), "{sql}: {error}");
+        assert!(store.load("bench").expect("readable").is_some());
+        store.commit(Change::Forget { device: "boat-7".into() }).wait().expect("commits");
+        assert_eq!(store.load("boat-7").expect("readable"), None);
     }
 }
 

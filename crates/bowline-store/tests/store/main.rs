@@ -9,3 +9,4 @@ mod golden;
 mod harness;
 mod kill;
 mod power_cut;
+mod rot;

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use bowline_server::{Device as Known, Keys, LinkState, Server};
-use bowline_store::DeviceSummary;
+use bowline_store::{DeviceSummary, ReadError, Store};
 
 use super::server::{Api, problem};
 use super::{Device, DeviceDetail, Forgotten, KeyState, LinkProtection, Outages, QueueLimits};
@@ -67,20 +67,33 @@ pub(super) async fn forget(State(context): State<Api>, Path(id): Path<String>) -
     Ok(Json(Forgotten { unread, unsent, dead_letters }))
 }
 
-/// What the store has of each device; nothing without one, or while it cannot be read.
+/// What the store has of each device, those left out that are damaged; nothing without one, or while it cannot be
+/// read.
 async fn stored(server: &Server) -> HashMap<Arc<str>, DeviceSummary> {
     let server = server.clone();
     // Reading the disk blocks.
-    let read = tokio::task::spawn_blocking(move || server.store().map(bowline_store::Store::devices));
-    let summaries = match read.await {
+    let read = tokio::task::spawn_blocking(move || server.store().map(summaries));
+    match read.await {
         Ok(Some(Ok(summaries))) => summaries,
         Ok(Some(Err(error))) => {
             tracing::warn!(%error, "the store cannot be read");
-            Vec::new()
+            HashMap::new()
         }
-        Ok(None) | Err(_) => Vec::new(),
-    };
-    summaries.into_iter().map(|summary| (Arc::clone(&summary.device), summary)).collect()
+        Ok(None) | Err(_) => HashMap::new(),
+    }
+}
+
+fn summaries(store: &Store) -> Result<HashMap<Arc<str>, DeviceSummary>, ReadError> {
+    let mut summaries = HashMap::new();
+    for id in store.ids()? {
+        match store.summary(&id) {
+            Ok(Some(summary)) => drop(summaries.insert(id, summary)),
+            Ok(None) => {}
+            Err(error @ ReadError::Damaged(_)) => tracing::warn!(%error, "a device cannot be read"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(summaries)
 }
 
 fn describe(device: &Known, stored: Option<&DeviceSummary>) -> Device {
@@ -88,6 +101,7 @@ fn describe(device: &Known, stored: Option<&DeviceSummary>) -> Device {
     let ledger = device.ledger();
     let dialect = device.dialect();
     let (link, peer) = match &status.link {
+        _ if device.damage().is_some() => (format!("refused, damaged: {}", device.damage().unwrap_or_default()), None),
         LinkState::Never if dialect.is_none() && ledger.totals.connects == 0 => ("never connected".to_owned(), None),
         LinkState::Never => ("not since the server started".to_owned(), None),
         LinkState::Up { peer, .. } => ("up".to_owned(), Some(peer.to_string())),
