@@ -77,6 +77,19 @@ impl SimDisk {
         })
     }
 
+    /// Bits of the database flip. Not those of its log: where that is not whole any more, it ends (see
+    /// docs/reliability.md).
+    pub(crate) fn rots(&self, bits: usize, random: &mut Rng) -> io::Result<Self> {
+        let mut files = self.backup();
+        if let Some(bytes) = files.get_mut("bowline.db").filter(|bytes| !bytes.is_empty()) {
+            for _ in 0..bits {
+                let at = random.usize(..bytes.len());
+                bytes[at] ^= 1 << random.u32(..8);
+            }
+        }
+        Self::with(files)
+    }
+
     /// A backup, as it is now.
     pub(crate) fn backup(&self) -> Files {
         self.memory.files()

@@ -34,12 +34,12 @@ pub(super) async fn keep(world: Shared, device: usize, orders: mpsc::UnboundedRe
 
 fn starts(host: &mut Host, device: usize, life: &mut Life) -> Option<Client> {
     let store = host.opens(life);
-    let world = &host.world;
+    let world = Arc::clone(&host.world);
     let nature = &world.natures[device];
     if nature.keeps == Keeps::All && store.is_none() {
         return None;
     }
-    let (net, told) = (world.net.clone(), Arc::clone(world));
+    let (net, told) = (world.net.clone(), Arc::clone(&world));
     let mut builder = Client::builder(nature.id.as_str(), "server:9999")
         .dialect(nature.dialect)
         .timeout(Duration::from_millis(TIMEOUT))
@@ -63,7 +63,11 @@ fn starts(host: &mut Host, device: usize, life: &mut Life) -> Option<Client> {
         builder = builder.store(store);
     }
     match builder.start() {
-        Ok(client) => Some(client),
+        Ok(client) => {
+            host.is_content();
+            Some(client)
+        }
+        Err(error) if host.is_replaced(&error) => starts(host, device, life),
         Err(error) => {
             world.fail(format!("d{device}: the client does not start: {error}"));
             None

@@ -39,10 +39,12 @@ pub(super) enum Fault {
     Flood { device: usize, count: usize },
     /// A backup is made of a device, or put back.
     Restore { device: usize },
+    /// Bits of a disk flip before the next process finds it.
+    Rot { place: usize, bits: usize },
 }
 
 /// The kinds of faults and how often each is drawn, of all where all can happen.
-const KINDS: [(Kind, u32); 12] = [
+const KINDS: [(Kind, u32); 13] = [
     (Kind::Cut, 22),
     (Kind::HalfOpen, 10),
     (Kind::Partition, 6),
@@ -55,6 +57,7 @@ const KINDS: [(Kind, u32); 12] = [
     (Kind::Clock, 3),
     (Kind::Flood, 3),
     (Kind::Restore, 1),
+    (Kind::Rot, 2),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,7 @@ enum Kind {
     Clock,
     Flood,
     Restore,
+    Rot,
 }
 
 /// The kinds that happen in a world: about half of them. Where everything happens all the time, nothing that takes a
@@ -146,6 +150,7 @@ impl Fault {
             Kind::Clock => Fault::Clock { jump: random.i64(-100_000_000..100_000_000) },
             Kind::Flood => Fault::Flood { device, count: random.usize(1..10) },
             Kind::Restore => Fault::Restore { device },
+            Kind::Rot => Fault::Rot { place, bits: random.usize(1..4) },
         }
     }
 
@@ -172,6 +177,7 @@ impl Fault {
             Fault::Clock { .. } => "fault: clock set",
             Fault::Flood { .. } => "fault: strangers",
             Fault::Restore { .. } => "fault: backup",
+            Fault::Rot { .. } => "fault: bits rot",
         }
     }
 
@@ -212,6 +218,7 @@ impl Fault {
                 world.replay(device);
             }
             Fault::Restore { device } => tell(device + 1, Order::Restore),
+            Fault::Rot { place, bits } => tell(place, Order::Rot(bits)),
         }
     }
 }

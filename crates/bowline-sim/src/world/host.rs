@@ -1,5 +1,6 @@
 //! What the processes of servers and devices have in common: lives, and how they end.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(super) enum Order {
     Disk(Mood, u64),
     /// Somebody makes a backup of its disk; the next time, they put it back when it ends.
     Restore,
+    /// So many bits of its disk flip when it has ended.
+    Rot(usize),
     /// Nothing goes wrong any more.
     Heal,
 }
@@ -71,6 +74,9 @@ pub(super) struct Host {
     medium: Option<Medium>,
     backup: Option<Files>,
     restore: bool,
+    rot: usize,
+    /// The disk as it was before bits flipped, until it is known whether somebody has noticed.
+    whole: Option<SimDisk>,
     orders: mpsc::UnboundedReceiver<Order>,
     random: Rng,
 }
@@ -96,7 +102,7 @@ impl Host {
 
     fn with(world: Shared, place: Place, medium: Option<Medium>, orders: mpsc::UnboundedReceiver<Order>) -> Self {
         let random = world.random(Rng::fork);
-        Host { world, place, medium, backup: None, restore: false, orders, random }
+        Host { world, place, medium, backup: None, restore: false, rot: 0, whole: None, orders, random }
     }
 
     /// The board's program starts, with this for its flash.
@@ -121,6 +127,22 @@ impl Host {
         }
     }
 
+    /// Something is wrong with what is on the disk, says the program. If bits have flipped there, somebody puts in a
+    /// copy of how it was before.
+    pub(super) fn is_replaced(&mut self, why: &dyn fmt::Display) -> bool {
+        let Some(whole) = self.whole.take() else { return false };
+        self.world.says("rot is noticed", || format!("{}: {why}", self.name()));
+        self.medium = Some(Medium::Disk(whole));
+        true
+    }
+
+    /// The program has found nothing wrong with what is on the disk.
+    pub(super) fn is_content(&mut self) {
+        if self.whole.take().is_some() {
+            self.world.says("rot harms nobody", || self.name());
+        }
+    }
+
     /// Opens the store for a life, if there is one, and has its work done.
     pub(super) fn opens(&mut self, life: &mut Life) -> Option<Store> {
         let Medium::Disk(disk) = self.medium.as_ref()? else { return None };
@@ -135,6 +157,7 @@ impl Host {
                 life.tasks.spawn(works(worker, work, latency, life.pulse()));
                 Some(store)
             }
+            Err(error) if self.is_replaced(&error) => self.opens(life),
             Err(error) => {
                 self.world.fail(format!("{}: the store cannot be opened: {error}", self.name()));
                 None
@@ -191,7 +214,9 @@ impl Host {
                     (Some(_), Some(_)) => self.restore = true,
                     (None, _) => {}
                 },
+                Some(Order::Rot(bits)) => self.rot = bits,
                 Some(Order::Heal) => {
+                    self.rot = 0;
                     self.feels(Mood::Good);
                     if let Some(medium) = &self.medium {
                         medium.fuse(0);
@@ -242,8 +267,19 @@ impl Host {
                 None => medium.after(ending.end, &mut self.random),
             };
             self.medium = self.world.gives(next);
+            self.rots();
         }
         self.world.says("lives", || self.name());
+    }
+
+    fn rots(&mut self) {
+        let bits = std::mem::take(&mut self.rot);
+        let Some(Medium::Disk(disk)) = self.medium.as_ref().filter(|_| bits > 0) else { return };
+        if let Some(rotten) = self.world.gives(disk.rots(bits, &mut self.random))
+            && let Some(Medium::Disk(whole)) = self.medium.replace(Medium::Disk(rotten))
+        {
+            self.whole = Some(whole);
+        }
     }
 
     fn is_restored(&self) {

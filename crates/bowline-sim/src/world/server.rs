@@ -66,8 +66,26 @@ async fn starts(host: &mut Host, life: &mut Life) -> Option<Server> {
     } else {
         builder
     };
+    let damage = |server: &Server| {
+        let mut devices = world.natures.iter().filter_map(|nature| server.expect(&nature.id).ok());
+        devices.find_map(|device| device.damage().map(str::to_owned))
+    };
     match builder.start().await {
-        Ok(server) => Some(server),
+        Ok(server) => match damage(&server) {
+            None => {
+                host.is_content();
+                Some(server)
+            }
+            Some(damage) => {
+                drop(server);
+                if host.is_replaced(&damage) {
+                    return Box::pin(starts(host, life)).await;
+                }
+                world.fail(format!("the server finds damage: {damage}"));
+                None
+            }
+        },
+        Err(error) if host.is_replaced(&error) => Box::pin(starts(host, life)).await,
         Err(error) => {
             world.fail(format!("the server does not start: {error}"));
             None
