@@ -64,6 +64,7 @@ impl Config {
 
 /// One transport connection's life, from login to close. See the [module](super) for the contract.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Link {
     config: Config,
     dialect: Dialect,
@@ -546,6 +547,7 @@ impl Link {
 
 /// Acknowledgements due, oldest first.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct Acks {
     ids: [Option<MessageId>; ACKS],
     first: usize,

@@ -3,6 +3,7 @@
 mod durable;
 mod granting;
 mod harness;
+mod laps;
 mod life;
 mod receiving;
 mod saved;
