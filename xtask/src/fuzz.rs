@@ -44,7 +44,8 @@ fn run(context: &mut Context) -> Result<Outcome> {
     }
     let folder = context.root.join("fuzz");
     let built = context.target_dir().join("fuzz");
-    let host = host()?;
+    // Naming it keeps the flags from build scripts and macros.
+    let host = command::rustc("host")?;
     let start = Instant::now();
     command::run(
         cargo(&folder)
@@ -128,13 +129,6 @@ fn targets(folder: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// This machine, as rustc calls it. Naming it keeps the flags from build scripts and macros.
-fn host() -> Result<String> {
-    let said = command::output(Command::new("rustc").arg("-vV"))?;
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).with_context(|| format!("expected `host: …` from rustc, got {said}"))
 }
 
 /// How many inputs libFuzzer says it has run.
