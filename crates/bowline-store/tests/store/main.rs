@@ -3,9 +3,11 @@
 mod commits;
 mod content;
 mod disk_full;
+mod driven;
 mod failures;
 mod files;
 mod golden;
 mod harness;
 mod kill;
 mod power_cut;
+mod words;
