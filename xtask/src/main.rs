@@ -88,7 +88,7 @@ enum Task {
     /// finding.
     Fuzz {
         /// How long each target runs.
-        #[arg(long, default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, default_value_t = fuzz::SECONDS, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
     },
 
@@ -105,8 +105,10 @@ enum Task {
     /// Explore the native engine in small worlds, in every order in which things can happen.
     Model,
 
-    /// Everything CI runs: `test`, `bare-metal`, `model`, 10,000 simulated worlds, `mutants`, and a release build of the
-    /// binary `bowline`.
+    /// Everything CI runs: `test`, `bare-metal`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`, `chaos`, and a
+    /// release build of the binary `bowline`.
+    ///
+    /// `chaos` needs root and network namespaces.
     Ci,
 }
 
@@ -120,7 +122,7 @@ fn main() -> ExitCode {
         Task::BareMetal => ("bare-metal", bare_metal::STEPS.to_vec()),
         Task::Mutants => ("mutants", vec![sim::MUTANTS]),
         Task::Chaos { .. } => ("chaos", vec![chaos::STEP]),
-        Task::Fuzz { .. } => ("fuzz", vec![fuzz::STEP]),
+        Task::Fuzz { .. } => ("fuzz", vec![fuzz::LOCKFILE, fuzz::STEP]),
         Task::Coverage { .. } => ("coverage", vec![coverage::STEP]),
         Task::Model => ("model", vec![checks::MODEL]),
         Task::Ci => ("ci", checks::ci_steps()),

@@ -29,7 +29,7 @@ impl Context {
             .parent()
             .context("xtask is not inside the workspace: build it again from there")?;
         let ci = env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
-        let (chaos_minutes, fuzz_seconds) = (crate::chaos::MINUTES, 20);
+        let (chaos_minutes, fuzz_seconds) = (crate::chaos::MINUTES, crate::fuzz::SECONDS);
         Ok(Self { root: root.to_owned(), ci, micropython: None, chaos_minutes, fuzz_seconds, uncovered: false })
     }
 
