@@ -48,6 +48,18 @@ fn each_refusal_names_the_device_the_queue_and_the_numbers() {
     }
 }
 
+#[test]
+fn messages_of_which_one_does_not_fit_are_refused_together_and_it_is_named() {
+    let folder = fast_folder();
+    let tight = Limits { inbox: Quota { count: 2, bytes: 1_000 }, ..limits() };
+    let store = Store::open(folder.path(), Durability::Fsync, tight).expect("opens");
+    store.commit(Change::device("a", true, Millis(1))).wait().expect("commits");
+    let three: Vec<Change> = (1..=3).map(|seq| receive("a", seq, b"x")).collect();
+    let error = store.commit(three).wait().expect_err("room for two").to_string();
+    assert!(error.contains("the inbox of a would hold 3 messages, its quota is 2"), "{error}");
+    assert_eq!(store.load("a").expect("readable").expect("known").inbox, []);
+}
+
 /// A closed store whose database was changed by hand, as another program would.
 fn tampered(sql: &str) -> TempDir {
     let folder = filled();

@@ -273,6 +273,19 @@ fn when_bytes_have_gone_the_link_goes_on_and_its_time_begins_anew() {
 }
 
 #[test]
+fn what_was_handled_is_told_along_with_what_is_sent() {
+    let mut peer = up(PLENTY);
+    peer.hears(data(1, true));
+    peer.sent();
+    let ticket = Ticket::stored(peer.session.epoch(), 1);
+    peer.session.handle_processed(ticket);
+    peer.drains();
+    assert_eq!(peer.sent(), [], "there is time");
+    peer.queues(1);
+    assert_eq!(peer.sent(), [Sent::Frame(Frame::Processed(1)), Sent::Asking(1)]);
+}
+
+#[test]
 fn who_is_closed_while_bytes_wait_is_told_nothing() {
     let mut peer = up(PLENTY);
     peer.link.handle_write_blocked(peer.now, true);
