@@ -7,7 +7,6 @@
 //! system's compiler.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -212,10 +211,7 @@ struct Toolchain {
 }
 
 impl Toolchain {
-    /// Uses what is in `folder`, or unpacks it there.
-    ///
-    /// The final name is given by a rename at the very end, so an interrupted run leaves nothing
-    /// that looks complete. One that is there is kept, however old: it is replaced only when it no
+    /// Uses what is in `folder`, or unpacks it there. What is there is kept, however old: it is replaced only when it no
     /// longer runs.
     fn find_or_install(folder: &Path) -> Result<Self> {
         let complete = folder.join("rustc-web");
@@ -223,34 +219,7 @@ impl Toolchain {
             return Ok(toolchain);
         }
 
-        if !apt::present() {
-            bail!("this needs Debian's package tools");
-        }
-        let partial = folder.join("rustc-web.partial");
-        for stale in [&complete, &partial] {
-            if stale.exists() {
-                fs::remove_dir_all(stale).with_context(|| format!("removing {}", stale.display()))?;
-            }
-        }
-        let archives = partial.join("archives");
-        let unpacked = partial.join("root");
-        fs::create_dir_all(&archives).with_context(|| format!("creating {}", archives.display()))?;
-
-        if apt::is_root() {
-            apt::update()?;
-        }
-        command::run(
-            Command::new("apt-get")
-                .current_dir(&archives)
-                // Root would hand over to a user that cannot write to this folder, and warn.
-                .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
-                .args(packages()?),
-        )?;
-        for archive in fs::read_dir(&archives)? {
-            command::run(Command::new("dpkg").arg("-x").arg(archive?.path()).arg(&unpacked))?;
-        }
-        fs::rename(&unpacked, &complete).with_context(|| format!("moving the toolchain to {}", complete.display()))?;
-        fs::remove_dir_all(&partial).with_context(|| format!("removing {}", partial.display()))?;
+        apt::unpack(&complete, packages)?;
         Self::open(&complete)
     }
 
@@ -261,12 +230,7 @@ impl Toolchain {
         if !source.exists() {
             bail!("{} is missing", source.display());
         }
-        // Debian puts shared libraries into a folder named by the machine, such as
-        // `x86_64-linux-gnu`.
-        let libraries = fs::read_dir(root.join("usr/lib"))?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| path.to_string_lossy().ends_with("-linux-gnu"))
-            .context("the toolchain has no shared libraries")?;
+        let libraries = apt::libraries(root)?;
         let version = command::output(Command::new(&rustc).env("LD_LIBRARY_PATH", &libraries).arg("--version"))?;
         Ok(Self { rustc, libraries, version: version.trim().to_owned() })
     }
@@ -274,53 +238,22 @@ impl Toolchain {
 
 /// The packages to unpack: the compiler, the library's source, the library for the host (build
 /// scripts need it), and the shared libraries these need that the system lacks.
-///
-/// The names carry versions that move (`libstd-rust-web-1.NN`, `libllvmNN`), so they are asked for.
-/// What the system has installed, above all its libc, is left to the system: a second libc beside
-/// the system's loader does not run.
 fn packages() -> Result<Vec<String>> {
-    let tree = command::output(Command::new("apt-cache").env("LC_ALL", "C").args([
-        "depends",
-        "--recurse",
-        "--important",
-        "libstd-rust-web-dev",
-    ]))
-    .context("Debian's package rustc-web is not to be had here")?;
     let mut packages = vec!["rustc-web".to_owned(), "rust-web-src".to_owned()];
-    packages.extend(
-        tree_packages(&tree)
-            .filter(|package| package.contains("rust-web") || !is_installed(package))
-            .map(str::to_owned),
-    );
+    let needed =
+        apt::dependencies("libstd-rust-web-dev").context("Debian's package rustc-web is not to be had here")?;
+    packages.extend(needed.into_iter().filter(|name| name.contains("rust-web") || !apt::is_installed(name)));
     Ok(packages)
-}
-
-/// The packages in `apt-cache depends --recurse`: the lines that are not indented. A name in angle
-/// brackets is provided by others and cannot be loaded itself.
-fn tree_packages(tree: &str) -> impl Iterator<Item = &str> {
-    tree.lines().filter(|line| !line.starts_with([' ', '|', '<']) && !line.is_empty())
-}
-
-fn is_installed(package: &str) -> bool {
-    command::output(Command::new("dpkg-query").args(["-W", "-f", "${Status}", package]))
-        .is_ok_and(|status| status == "install ok installed")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{package_names, tree_packages};
+    use super::package_names;
 
     #[test]
     fn cargo_tree_lines_give_each_name_once() {
         let tree = "bowline-proto v0.1.0 (/src/bowline-proto)\nserde v1.0.0\nserde v1.0.0 (*)\n";
         let names: Vec<&str> = package_names(tree).into_iter().collect();
         assert_eq!(names, ["bowline-proto", "serde"]);
-    }
-
-    #[test]
-    fn apt_tree_gives_real_packages_only() {
-        let tree = "libllvm22\n  Depends: libc6\n |Depends: libedit2\n    libfoo\n<libc-dev>\nlibc6\n";
-        let names: Vec<&str> = tree_packages(tree).collect();
-        assert_eq!(names, ["libllvm22", "libc6"]);
     }
 }

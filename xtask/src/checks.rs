@@ -7,7 +7,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::bare_metal;
+use crate::chaos;
 use crate::command::{self, cargo};
+use crate::fuzz;
 use crate::peers;
 use crate::sim;
 use crate::steps::{Context, Outcome, Step};
@@ -51,10 +53,13 @@ pub(crate) fn test_steps() -> Vec<Step> {
 
 /// `test` and what takes longer.
 pub(crate) fn ci_steps() -> Vec<Step> {
-    let mut steps = test_steps();
+    let mut steps = vec![fuzz::LOCKFILE];
+    steps.extend(test_steps());
     steps.extend_from_slice(bare_metal::STEPS);
     steps.push(MODEL);
     steps.extend_from_slice(sim::STEPS);
+    steps.push(fuzz::STEP);
+    steps.push(chaos::STEP);
     steps.push(Step {
         name: "release build",
         advice: "repeat with `cargo build --release --package bowline`",

@@ -45,6 +45,13 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// What rustc says of itself in the line `field: …` of `rustc -vV`.
+pub(crate) fn rustc(field: &str) -> Result<String> {
+    let said = output(Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("-vV"))?;
+    let value = said.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
+    value.map(str::to_owned).with_context(|| format!("expected `{field}: …` from rustc, got {said}"))
+}
+
 /// The command as one would type it, without quoting: for reading, not for a shell.
 fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());

@@ -16,8 +16,19 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{self, cargo};
 use crate::steps::{Context, Outcome, Step};
 
+/// The targets are a workspace of their own, which builds the crates of this one by a lockfile of its own. Whoever gives
+/// a crate a dependency forgets that one.
+pub(crate) const LOCKFILE: Step = Step {
+    name: "fuzz lockfile",
+    advice: "fuzz/Cargo.lock does not fit the crates: run `cargo update --workspace` in `fuzz`, and commit what it changes",
+    run: check_lockfile,
+};
+
 pub(crate) const STEP: Step =
     Step { name: "fuzz", advice: "`fuzz/README.md` says how to repeat a finding and how it becomes a test", run };
+
+/// Seconds for each target, unless the command says otherwise.
+pub(crate) const SECONDS: u64 = 20;
 
 /// What makes libFuzzer see where a program has been. The last one is what cargo-fuzz sets too.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -44,7 +55,8 @@ fn run(context: &mut Context) -> Result<Outcome> {
     }
     let folder = context.root.join("fuzz");
     let built = context.target_dir().join("fuzz");
-    let host = host()?;
+    // Naming it keeps the flags from build scripts and macros.
+    let host = command::rustc("host")?;
     let start = Instant::now();
     command::run(
         cargo(&folder)
@@ -85,6 +97,12 @@ fn run(context: &mut Context) -> Result<Outcome> {
         bail!("{} found something; the inputs are in {}", failed.join(", "), built.join("artifacts").display());
     }
     Ok(Outcome::Noted(format!("{count} targets, {total} runs, built in {:.0} s", building.as_secs_f64())))
+}
+
+fn check_lockfile(context: &mut Context) -> Result<Outcome> {
+    let metadata = ["metadata", "--quiet", "--locked", "--format-version", "1"];
+    command::output(cargo(&context.root.join("fuzz")).args(metadata))?;
+    Ok(Outcome::Done)
 }
 
 /// Starts a target on the seeds and on what earlier runs have found interesting.
@@ -128,13 +146,6 @@ fn targets(folder: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// This machine, as rustc calls it. Naming it keeps the flags from build scripts and macros.
-fn host() -> Result<String> {
-    let said = command::output(Command::new("rustc").arg("-vV"))?;
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).with_context(|| format!("expected `host: …` from rustc, got {said}"))
 }
 
 /// How many inputs libFuzzer says it has run.

@@ -3,13 +3,14 @@
 //! This file is the command line only. What a command does is a list of [`steps`]: the checks of
 //! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the pages that are
 //! written from the code in [`docs`], the long test with broken networks in [`chaos`], simulated worlds in [`sim`], the
-//! fuzz targets in [`fuzz`], the proof that the core runs without an operating system in [`bare_metal`].
+//! fuzz targets in [`fuzz`], what tests reach in [`coverage`], the proof that the core runs without an operating system in [`bare_metal`].
 
 mod apt;
 mod bare_metal;
 mod chaos;
 mod checks;
 mod command;
+mod coverage;
 mod docs;
 mod fuzz;
 mod mpy;
@@ -87,15 +88,27 @@ enum Task {
     /// finding.
     Fuzz {
         /// How long each target runs.
-        #[arg(long, default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, default_value_t = fuzz::SECONDS, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
+    },
+
+    /// Say which lines and branches of `bowline-proto` and `bowline-store` their own tests reach.
+    ///
+    /// Needs Debian's package tools; LLVM's own (about 50 MB to load, 230 MB unpacked) go into `target/toolchains` and
+    /// change nothing on the system.
+    Coverage {
+        /// Also print the lines that no test reaches, and the conditions that are never true or never false.
+        #[arg(long)]
+        uncovered: bool,
     },
 
     /// Explore the native engine in small worlds, in every order in which things can happen.
     Model,
 
-    /// Everything CI runs: `test`, `bare-metal`, `model`, 10,000 simulated worlds, `mutants`, and a release build of the
-    /// binary `bowline`.
+    /// Everything CI runs: `test`, `bare-metal`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`, `chaos`, and a
+    /// release build of the binary `bowline`.
+    ///
+    /// `chaos` needs root and network namespaces.
     Ci,
 }
 
@@ -109,7 +122,8 @@ fn main() -> ExitCode {
         Task::BareMetal => ("bare-metal", bare_metal::STEPS.to_vec()),
         Task::Mutants => ("mutants", vec![sim::MUTANTS]),
         Task::Chaos { .. } => ("chaos", vec![chaos::STEP]),
-        Task::Fuzz { .. } => ("fuzz", vec![fuzz::STEP]),
+        Task::Fuzz { .. } => ("fuzz", vec![fuzz::LOCKFILE, fuzz::STEP]),
+        Task::Coverage { .. } => ("coverage", vec![coverage::STEP]),
         Task::Model => ("model", vec![checks::MODEL]),
         Task::Ci => ("ci", checks::ci_steps()),
     };
@@ -125,6 +139,9 @@ fn main() -> ExitCode {
     }
     if let Task::Fuzz { seconds } = task {
         context.fuzz_seconds = seconds;
+    }
+    if let Task::Coverage { uncovered } = task {
+        context.uncovered = uncovered;
     }
     steps::run(name, &steps, &mut context)
 }

@@ -19,6 +19,8 @@ pub(crate) struct Context {
     pub(crate) chaos_minutes: f64,
     /// How long each fuzz target runs.
     pub(crate) fuzz_seconds: u64,
+    /// Whether the step `coverage` prints what is not reached.
+    pub(crate) uncovered: bool,
 }
 
 impl Context {
@@ -27,8 +29,8 @@ impl Context {
             .parent()
             .context("xtask is not inside the workspace: build it again from there")?;
         let ci = env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
-        let (chaos_minutes, fuzz_seconds) = (crate::chaos::MINUTES, 20);
-        Ok(Self { root: root.to_owned(), ci, micropython: None, chaos_minutes, fuzz_seconds })
+        let (chaos_minutes, fuzz_seconds) = (crate::chaos::MINUTES, crate::fuzz::SECONDS);
+        Ok(Self { root: root.to_owned(), ci, micropython: None, chaos_minutes, fuzz_seconds, uncovered: false })
     }
 
     /// The folder for what is built or installed. It does not follow `CARGO_TARGET_DIR`: the

@@ -2,7 +2,7 @@
 
 use embedded_storage_async::nor_flash::NorFlash;
 
-use crate::format::{HEAD, Head, Place, STATE};
+use crate::format::{HEAD, Head, Kind, Place, STATE, State};
 use crate::media::{CHUNK, Media};
 
 /// Where in a page the search is.
@@ -50,7 +50,8 @@ impl Cursor {
                 let end = place.offset + Media::<F>::record(head.len.into());
                 self.used = self.used.max(end);
                 let mut body = [0; STATE];
-                if media.body(place, &head, 0, &mut body).await? {
+                let whole = media.body(place, &head, 0, &mut body).await?;
+                if whole && (head.kind != Kind::State || State::parse(&body).can_be(place.page)) {
                     self.place.offset = end;
                     return Ok(Some(Found { place, head, body }));
                 }

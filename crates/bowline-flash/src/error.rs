@@ -13,7 +13,7 @@ pub enum GeometryError {
         /// Bytes of the smallest write.
         write: usize,
     },
-    /// A page has 256 bytes to 16 MiB, in multiples of 64.
+    /// A page has 320 bytes (with words of 16 and 32 bytes 384, of 64 bytes 640) to 16 MiB, in multiples of 64.
     Page {
         /// Bytes of the smallest erase.
         size: usize,
@@ -33,7 +33,7 @@ impl fmt::Display for GeometryError {
                 "expected words of 1, 2, 4 … 64 bytes, the flash reads {read} and writes {write}: use another driver"
             ),
             GeometryError::Page { size } => {
-                write!(f, "expected pages of 256 bytes to 16 MiB in steps of 64, got {size}")
+                write!(f, "expected pages of 320 bytes (with long words 640) to 16 MiB in steps of 64, got {size}")
             }
             GeometryError::Pages { count } => {
                 write!(f, "expected 4 pages or more, got {count}: give the outbox a larger partition")

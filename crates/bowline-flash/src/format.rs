@@ -17,6 +17,11 @@ pub(crate) const STATE: usize = 52;
 /// Most bytes in front of a payload: a deadline and a range.
 pub(crate) const MAX_PREFIX: usize = 4 + 16;
 
+/// Numbers of pages and of messages stay below these, whatever wears out first. So nothing here overflows when one is
+/// added, also to what a checksum fits by chance or by somebody's hand.
+const PAGE_LIMIT: u32 = 1 << 31;
+const NUMBER_LIMIT: u64 = 1 << 62;
+
 /// Where a head stands: the page by its number, which counts up with each page ever begun, and the
 /// offset in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +73,7 @@ impl PageHead {
         if bytes[3] != MAGIC[3] {
             return PageHead::Version(bytes[3]);
         }
-        if u32_at(bytes, 8) == grain { PageHead::Page(page) } else { PageHead::Garbage }
+        if u32_at(bytes, 8) == grain && page < PAGE_LIMIT { PageHead::Page(page) } else { PageHead::Garbage }
     }
 }
 
@@ -140,7 +145,7 @@ impl Head {
 
     pub(crate) fn parse(bytes: &[u8; HEAD], place: Place) -> Option<Self> {
         let kind = Kind::of(bytes[0])?;
-        if place.crc(&bytes[..20]) != u32_at(bytes, 20) {
+        if place.crc(&bytes[..20]) != u32_at(bytes, 20) || u64_at(bytes, 8) >= NUMBER_LIMIT {
             return None;
         }
         Some(Head {
@@ -203,6 +208,12 @@ impl State {
         };
         let after = Place { page: u32_at(bytes, 44), offset: u32_at(bytes, 48) };
         State { numbers, oldest: u32_at(bytes, 40), after }
+    }
+
+    /// Whether an outbox can have come to this in `page`.
+    pub(crate) const fn can_be(&self, page: u32) -> bool {
+        let Numbers { base, acked, last, .. } = self.numbers;
+        base <= acked && acked <= last && last < NUMBER_LIMIT && self.oldest <= page
     }
 }
 

@@ -4,7 +4,7 @@ use bowline_proto::Crc;
 use embedded_storage_async::nor_flash::NorFlash;
 
 use crate::error::GeometryError;
-use crate::format::{HEAD, Head, PAGE_HEAD, PageHead, Place, STATE};
+use crate::format::{HEAD, Head, MAX_PREFIX, PAGE_HEAD, PageHead, Place, STATE};
 
 /// Bytes moved at a time. Every grain divides it.
 pub(crate) const CHUNK: usize = 64;
@@ -43,9 +43,10 @@ impl<F: NorFlash> Media<F> {
     pub(crate) const STATE: u32 = Self::record(STATE);
     /// Bytes of a page for what is not written when it is begun.
     pub(crate) const USABLE: u32 = Self::PAGE.saturating_sub(Self::FIRST + Self::STATE + Self::SMALL);
-    /// Bytes of the largest record: two in a page, so that the end of a page is no great loss.
+    /// Bytes of the largest record: two in a page, and a state, so that the end of a page is no great loss, and one
+    /// finds room in every page.
     pub(crate) const LARGEST: u32 = {
-        let half = Self::USABLE / 2 / Self::GRAIN * Self::GRAIN;
+        let half = Self::USABLE.saturating_sub(Self::STATE) / 2 / Self::GRAIN * Self::GRAIN;
         let most = Self::SMALL + (u16::MAX as u32) / Self::GRAIN * Self::GRAIN;
         if half < most { half } else { most }
     };
@@ -64,8 +65,9 @@ impl<F: NorFlash> Media<F> {
         if !fits(F::READ_SIZE) || !fits(F::WRITE_SIZE) {
             return Err(GeometryError::Words { read: F::READ_SIZE, write: F::WRITE_SIZE });
         }
-        // So large that the numbers of places fit, and that two small messages do.
-        if F::ERASE_SIZE < 256 || F::ERASE_SIZE > 1 << 24 || !F::ERASE_SIZE.is_multiple_of(CHUNK) {
+        // So large that two small messages fit, and not so large that the numbers of places would not.
+        let least = Self::SMALL as usize + MAX_PREFIX;
+        if F::ERASE_SIZE > 1 << 24 || !F::ERASE_SIZE.is_multiple_of(CHUNK) || Self::LARGEST as usize <= least {
             return Err(GeometryError::Page { size: F::ERASE_SIZE });
         }
         let pages = flash.capacity() / F::ERASE_SIZE;

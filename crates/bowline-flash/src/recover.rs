@@ -308,7 +308,7 @@ impl Replay {
         self.overflow |= !log.index.insert(slot);
         // One that is behind `last` is new; others were moved, or written again.
         // Numbers have no holes when they are given: what is left out between was there.
-        self.live += head.number.saturating_sub(log.numbers.last) as u32;
+        self.live = self.live.saturating_add(head.number.saturating_sub(log.numbers.last) as u32);
         log.numbers.last = log.numbers.last.max(head.number);
     }
 }

@@ -2,6 +2,7 @@
 
 use bowline_flash::sim::Nor;
 use bowline_flash::{Clock, Expiry, Message, Outbox, Policy, ReadError, Slot};
+use bowline_proto::Crc;
 use bowline_proto::native::Item;
 use bowline_proto::native::wire::Channel;
 
@@ -100,6 +101,70 @@ fn what_rots_later_becomes_a_gap() {
     }
     let (_, report) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
     assert_eq!((report.lost, report.waiting), (0, 2), "a loss is told once");
+}
+
+/// A record, or a page's head, with a checksum that fits.
+fn forged(page: u32, offset: u32, head: &[u8], body: &[u8]) -> Vec<u8> {
+    let at = Crc::new().with(&page.to_le_bytes()).with(&offset.to_le_bytes());
+    [head, &at.with(head).value().to_le_bytes(), body].concat()
+}
+
+fn record(page: u32, offset: u32, kind: u8, number: u64, body: &[u8]) -> Vec<u8> {
+    let mut head = vec![kind, 1];
+    head.extend((body.len() as u16).to_le_bytes());
+    head.extend([0xff; 4]);
+    head.extend(number.to_le_bytes());
+    head.extend(Crc::new().with(body).value().to_le_bytes());
+    forged(page, offset, &head, body)
+}
+
+fn state(page: u32, offset: u32, numbers: [u64; 5], oldest: u32) -> Vec<u8> {
+    let mut body: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    body.extend([oldest, page, offset].iter().flat_map(|number| number.to_le_bytes()));
+    record(page, offset, 5, 0, &body)
+}
+
+/// Numbers that no outbox comes to, with checksums that fit. Adding to them overflowed, and so did taking one from
+/// the other.
+#[test]
+fn numbers_that_cannot_be_are_no_records() {
+    let begun = {
+        let (mut nor, mut slots) = (Flash::new(5), [Slot::EMPTY; 16]);
+        drop(run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap());
+        nor
+    };
+    // The first page is number 1: its head, the state it begins with, its commit, the state of the start.
+    let (page, end) = (1, begun.image()[512..1024].iter().rposition(|&byte| byte != 0xff).unwrap() + 1);
+    let end = end.next_multiple_of(8) as u32;
+    let last_page = {
+        let head = [&b"BWF\x01"[..], &u32::MAX.to_le_bytes(), &8_u32.to_le_bytes()].concat();
+        // It is at home in the first place of five.
+        (0, forged(u32::MAX, 0, &head, &[]))
+    };
+    let here = |record: Vec<u8>| (512 + end, record);
+    for (at, bytes) in [
+        last_page,
+        here(record(page, end, 1, u64::MAX, &[1; 8])),
+        here(record(page, end, 3, u64::MAX, &[])),
+        here(record(page, end, 1, 1 << 61, &[1; 8])),
+        here(state(page, end, [1, 9, 3, 12, 0], 1)),
+        here(state(page, end, [1, 0, 13, 12, 0], 1)),
+        here(state(page, end, [1, 0, 0, u64::MAX, 0], 1)),
+        here(state(page, end, [1, 0, 0, 0, 0], 9)),
+    ] {
+        let mut image = begun.image().to_vec();
+        image[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+        let (mut nor, mut slots) = (Flash::of_image(&image), [Slot::EMPTY; 16]);
+        for _ in 0..2 {
+            let (mut outbox, _) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+            let last = outbox.last();
+            let message =
+                Message { channel: Channel::default(), policy: Policy::Block, expiry: Expiry::Never, payload: b"on" };
+            assert_eq!(run(outbox.push(&message, 0, Clock::default())), Ok(last + 1));
+            assert_eq!(run(outbox.read(last + 1, &mut [0; 24])).unwrap().payload, b"on");
+            run(outbox.acknowledge(last + 1)).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod damage;
+mod geometry;
 mod golden;
 mod lives;
 mod model;

@@ -7,5 +7,6 @@ mod crashes;
 mod node;
 mod random;
 mod store;
+mod texts;
 mod time;
 mod world;

@@ -3,6 +3,7 @@
 mod commits;
 mod content;
 mod disk_full;
+mod driven;
 mod failures;
 mod files;
 mod golden;
@@ -10,3 +11,4 @@ mod harness;
 mod kill;
 mod power_cut;
 mod rot;
+mod words;

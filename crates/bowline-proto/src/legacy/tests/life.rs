@@ -246,3 +246,34 @@ fn times_are_derived_from_the_timeout() {
     assert_eq!((server.silence, server.settle), (ms(6_000), ms(200)));
     assert!(server.pace.burst < 5 && server.pace.interval > ms(0), "a board on H has room for 5 messages");
 }
+
+#[test]
+fn a_device_that_spoke_another_engines_dialect_is_another_program() {
+    let mut server = Peer::server(H).up();
+    server.hears("010001a\n");
+    server.expect_delivered(&["a"]);
+    server.queues("x");
+    server.expect_messages("01002c\n000001x\n");
+    server.session.handle_other_program();
+    server.reconnects();
+    // What was in flight has the first id of a new program, and so have the device's own messages.
+    server.expect_messages("000001x\n");
+    server.hears("010001a\n");
+    server.expect_delivered(&["a"]);
+    // A session that has spoken none has nothing to begin anew.
+    let mut new = Peer::server(H);
+    new.session.handle_other_program();
+    assert!(new.session.is_fresh());
+}
+
+#[test]
+fn a_message_that_is_written_is_not_delivered_where_the_peer_acknowledges() {
+    let mut server = Peer::server(H).up();
+    server.queues("a");
+    let now = server.now;
+    server.link.as_mut().expect("a link").handle_written(&mut server.session, now);
+    assert!(server.session.in_flight().is_some());
+    server.write_blocked(true);
+    server.write_blocked(false);
+    server.expect_messages("000001a\n");
+}

@@ -129,3 +129,73 @@ fn a_head_and_a_payload_are_a_frame() {
         assert_eq!(Data::emit_head(9, true, channel, len, &mut parts[..head - 1]), None);
     }
 }
+
+#[test]
+fn one_save_has_messages_of_both_ways_and_leaves_the_session_as_it_is() {
+    let mut server = Peer::up(Server, Transport::Lossless, PLENTY);
+    server.persists = false;
+    server.hears_all(&[data(1, false), data(2, false)]);
+    let (first, second) = (server.tickets[0], server.tickets[1]);
+    assert_eq!((server.session.durable_with(None), server.session.durable_with(Some(second))), (0, 2));
+    let restored = Session::restore(Server, &server.session.save_both(Some(first), 3)).expect("a session");
+    assert_eq!((restored.durable(), restored.last()), (1, 3));
+    assert_eq!((server.session.durable(), server.session.last()), (0, 0), "saving is not yet stored");
+    // A ticket of an earlier epoch adds nothing; nor is what is stored taken back.
+    let old = Ticket::stored(7, 2);
+    let restored = Session::restore(Server, &server.session.save_both(Some(old), 0)).expect("a session");
+    assert_eq!((restored.durable(), restored.last()), (0, 0));
+    server.session.handle_persisted(second);
+    assert_eq!(server.session.durable_with(Some(first)), 2);
+}
+
+#[test]
+fn what_was_received_needs_no_save_of_what_was_sent() {
+    let mut server = Peer::up(Server, Transport::Lossless, PLENTY);
+    let before = server.session.save_sent(0);
+    server.hears_all(&[data(1, true), data(2, true)]);
+    assert_eq!(server.session.save_sent(0), before, "only the inbox has changed");
+    assert_ne!(server.session.save_sent(1), before, "a message is stored with it");
+    server.queues(1);
+    let queued = server.session.save_sent(0);
+    assert_ne!(queued, before);
+    server.hears(ack(1, 1, PLENTY));
+    let acked = server.session.save_sent(0);
+    assert_ne!(acked, queued);
+    server.hears(Frame::Processed(1));
+    assert_ne!(server.session.save_sent(0), acked);
+}
+
+#[test]
+fn a_session_is_as_far_as_its_inbox() {
+    let mut server = Peer::up(Server, Transport::Lossless, PLENTY);
+    server.persists = false;
+    server.hears_all(&[data(1, false), data(2, false), data(3, false)]);
+    let saved = server.session.save();
+    let mut restored = Session::restore(Server, &saved).expect("a session");
+    restored.handle_inbox(3, 9);
+    assert_eq!((restored.durable(), restored.received()), (3, 3));
+    let again = Session::restore(Server, &restored.save()).expect("no more was handled than is there");
+    assert_eq!(again.durable(), 3);
+    let mut server = Peer::new(restored, Transport::Lossless);
+    server.hears(hello(1));
+    server.hears(start(1, cursors(0, 0, 0, 3), PLENTY));
+    assert_eq!(server.events(), [Event::Resumed]);
+    assert!(server.sent().contains(&Sent::Frame(Frame::Processed(3))));
+    // What was stored in another dialect is not of an epoch that has not begun.
+    let mut new = Session::new(Server);
+    new.handle_inbox(3, 3);
+    assert_eq!((new.durable(), new.received()), (0, 0));
+}
+
+#[test]
+fn the_first_epoch_begins_behind_what_another_dialect_has_delivered() {
+    let mut device = Peer::device();
+    device.queues(5);
+    device.session.handle_delivered(3);
+    device.hears(welcome(Outcome::New, 1, NONE, PLENTY));
+    assert_eq!(device.events(), [Event::NewEpoch(1, false)]);
+    // Two are left, numbered from 1.
+    assert_eq!((device.session.acked(), device.session.last()), (0, 2));
+    device.session.handle_delivered(2);
+    assert_eq!(device.session.acked(), 0, "once there is an epoch, only its acknowledgements count");
+}

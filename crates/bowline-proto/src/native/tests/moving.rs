@@ -258,6 +258,80 @@ fn a_peer_that_takes_no_bytes_is_given_up_and_gets_none() {
 }
 
 #[test]
+fn when_bytes_have_gone_the_link_goes_on_and_its_time_begins_anew() {
+    let mut peer = up(PLENTY);
+    peer.link.handle_write_blocked(peer.now, true);
+    peer.queues(2);
+    peer.waits(ms(2_900));
+    assert_eq!(peer.sent(), []);
+    peer.hears(Frame::Pong(0));
+    peer.link.handle_write_blocked(peer.now, false);
+    peer.drains();
+    assert_eq!(peer.sent(), [Sent::Frame(Frame::Ping(1)), Sent::Data(1), Sent::Asking(2)]);
+    peer.waits(ms(500));
+    assert_eq!(peer.closed, None, "its peer reads again");
+}
+
+#[test]
+fn what_was_handled_is_told_along_with_what_is_sent() {
+    let mut peer = up(PLENTY);
+    peer.hears(data(1, true));
+    peer.sent();
+    let ticket = Ticket::stored(peer.session.epoch(), 1);
+    peer.session.handle_processed(ticket);
+    peer.drains();
+    assert_eq!(peer.sent(), [], "there is time");
+    peer.queues(1);
+    assert_eq!(peer.sent(), [Sent::Frame(Frame::Processed(1)), Sent::Asking(1)]);
+}
+
+#[test]
+fn who_is_closed_while_bytes_wait_is_told_nothing() {
+    let mut peer = up(PLENTY);
+    peer.link.handle_write_blocked(peer.now, true);
+    peer.link.close(peer.now, CloseReason::Revoked);
+    peer.drains();
+    assert_eq!((peer.closed, peer.sent()), (Some(CloseReason::Revoked), vec![]));
+}
+
+#[test]
+fn a_revoked_key_is_told() {
+    let mut peer = up(PLENTY);
+    peer.link.close(peer.now, CloseReason::Revoked);
+    peer.drains();
+    assert_eq!(close_code(&peer.sent()), Some(9));
+}
+
+#[test]
+fn what_arrives_meanwhile_is_not_sent_again() {
+    let mut peer = lossy();
+    peer.queues(3);
+    peer.sent();
+    peer.link.handle_write_blocked(peer.now, true);
+    peer.hears(missing(0, 0));
+    // It was only late.
+    peer.hears(ack(2, 2, PLENTY));
+    peer.link.handle_write_blocked(peer.now, false);
+    peer.drains();
+    assert_eq!(peer.sent(), [Sent::Asking(3)]);
+}
+
+#[test]
+fn a_gap_that_came_on_the_link_before_is_told_once() {
+    let mut server = Peer::up(Server, Transport::Lossless, PLENTY);
+    let mut old = server.reconnects();
+    server.hears(hello(1));
+    // The offer says that nothing was received. Then the old link brings it.
+    std::mem::swap(&mut server.link, &mut old);
+    server.hears(Frame::Gap(Gap { first: 1, last: 2, reason: 3 }));
+    std::mem::swap(&mut server.link, &mut old);
+    server.hears(start(1, Cursors { durable: 0, received: 0, acked: 0, last: 3 }, PLENTY));
+    server.hears_all(&[Frame::Gap(Gap { first: 1, last: 2, reason: 3 }), data(3, true)]);
+    assert_eq!(server.events(), [Event::Gap(2, 2), Event::Resumed, Event::Message(3)]);
+    assert_eq!((server.session.counters().gaps, server.session.counters().duplicates), (2, 1));
+}
+
+#[test]
 fn both_ends_close_in_order() {
     let mut peer = up(PLENTY);
     peer.link.close(peer.now, CloseReason::Done);
