@@ -6,6 +6,8 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(target_pointer_width = "32")]
+mod budget;
 mod channel;
 mod client;
 mod clock;

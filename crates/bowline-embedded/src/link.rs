@@ -49,7 +49,7 @@ impl<'p, O: Outbox> Pump<'p, O> {
     /// Each turn has one time, and ends with the engine drained: first what was read goes in, then the outbox is
     /// settled and what the engine has to say is put into a record, then that is written or something is
     /// waited for.
-    pub(crate) async fn run<C: Read + Write>(mut self, connection: &mut C) -> DownReason {
+    pub(crate) async fn run<C: Read + Write>(&mut self, connection: &mut C) -> DownReason {
         let mut now = clock::now();
         self.take_in(now);
         loop {

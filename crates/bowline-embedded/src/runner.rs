@@ -94,7 +94,9 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
         let config = native::Config { handshake, ..config };
         let room = self.shared.inbox.borrow().room();
         let link = Link::open(&mut self.shared.session.borrow_mut(), config, room, clock::now());
-        Pump::new(self.shared, link, seal, &mut self.ticket, wire).run(&mut connection).await
+        // Borrowed and not moved, or it would be in the future twice.
+        let mut pump = Pump::new(self.shared, link, seal, &mut self.ticket, wire);
+        pump.run(&mut connection).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use bowline_embedded::{ClaimError, LinkState, PushError, RequestError};
+use bowline_embedded::{ClaimError, Expiry, LinkState, Message as Packet, Policy, PushError, RequestError};
 use bowline_server::Message;
 use embassy_time::Duration;
 
@@ -141,6 +141,32 @@ async fn a_full_outbox_refuses_and_send_waits_for_room() {
         })
         .await;
     world.server_crashes();
+}
+
+/// What a policy drops is told to the server as a gap, and nothing else is touched.
+#[tokio::test]
+async fn only_the_latest_value_goes_out_when_the_link_is_back() {
+    let world = World::runs(How::Open).await;
+    let server = world.server().addresses()[0];
+    let device = world.device();
+    world.net.target(None);
+    world
+        .with_device(world.config(How::Open), async |client| {
+            client.send(address(1), b"first").await.unwrap();
+            for value in [b"1", b"2", b"3"] {
+                let (policy, expiry) = (Policy::KeepLatest, Expiry::Never);
+                let message = Packet { channel: address(2), policy, expiry, payload: value };
+                client.send_message(&message).await.unwrap();
+            }
+            client.send(address(1), b"last").await.unwrap();
+            world.net.target(Some(server));
+            for expected in [&b"first"[..], b"3", b"last"] {
+                assert_eq!(device.recv().await.unwrap().payload(), expected);
+            }
+            client.drained().await;
+            assert_eq!((client.counters().gaps_sent, client.counters().sent), (2, 3));
+        })
+        .await;
 }
 
 #[tokio::test]
