@@ -1,4 +1,67 @@
-//! A device's client for boards without an operating system.
+//! A device's client for boards without an operating system: dialect N on embassy, `no_std`, without allocation.
+//!
+//! [`new`] takes the memory it works in and gives back two halves: a [`Client`], which the application's tasks
+//! share, and a [`Runner`], which keeps a link to the server in a task of its own. What [`Client::send`] has
+//! accepted waits in an [`Outbox`]: on flash it survives power cuts, in memory it survives links. Each
+//! accepted message arrives exactly once, in order.
+//!
+//! ```
+//! use bowline_embedded::{Address, Config, DeviceId, RamOutbox, Resources, Slot, buffer_for, inbox_for};
+//! use embassy_futures::join::join;
+//! use embassy_time::{Duration, Timer};
+//! use embedded_nal_async::TcpConnect;
+//!
+//! /// Four messages of up to 256 bytes, each way.
+//! type Memory<'a> = Resources<RamOutbox<'a>, 4, { inbox_for(4, 4 * 256) }, { buffer_for(256) }>;
+//!
+//! const READINGS: Address = Address { app: 5, instance: 0, tag: 0 };
+//!
+//! /// Sends a reading every ten seconds and prints what comes back. `network` is embassy-net's `TcpClient`, `random` the
+//! /// chip's generator.
+//! async fn board(network: impl TcpConnect, random: impl FnMut(&mut [u8])) {
+//!     let (mut slots, mut bytes) = ([Slot::EMPTY; 4], [0; 4 * 256]);
+//!     let outbox = RamOutbox::new(&mut slots, &mut bytes, 256);
+//!     let mut memory = Memory::new();
+//!     let config = Config::new(DeviceId::new("garden").unwrap(), "192.168.0.41:9999".parse().unwrap());
+//!     let (client, mut runner) = bowline_embedded::new(&mut memory, outbox, config, random).unwrap();
+//!
+//!     let application = async {
+//!         for reading in 0_u32.. {
+//!             // Returns when it is stored; waits while the outbox is full.
+//!             client.send(READINGS, &reading.to_be_bytes()).await.unwrap();
+//!             let mut buffer = [0; 256];
+//!             while let Ok(Some(message)) = client.try_recv(&mut buffer) {
+//!                 println!("{:?} on {:?}", message.payload, message.channel);
+//!             }
+//!             Timer::after(Duration::from_secs(10)).await;
+//!         }
+//!     };
+//!     join(runner.run(&network), application).await;
+//! }
+//! ```
+//!
+//! With an outbox on flash, `RamOutbox::new` becomes [`bowline_flash::Outbox::open`], and with a key `Config::new` becomes
+//! [`Config::provisioned`]; nothing else changes. On an executor with tasks, the memory goes into a `StaticCell`, and
+//! the runner into a task.
+//!
+//! # What is kept
+//! With an outbox on flash: the messages, their numbering, the epoch, and up to where the server's messages were
+//! taken. A power cut neither loses an accepted message nor repeats one. A message from the server that was taken in the
+//! moment before may come again, with the same [id](Received::id). Tickets for resumption are in memory: the first
+//! link of a life takes a full handshake.
+//!
+//! # Futures
+//! Every future of this crate may be dropped at any await; each says what that means. Handle and runner belong to one
+//! executor.
+//!
+//! # Memory
+//! All of it is the caller's: [`Resources`], the outbox's, and the futures. For four messages of 256 bytes each way it
+//! takes at most 4,608 bytes on a Cortex-M3, encryption included, and with room for one incoming message at most 4,096;
+//! the compiler checks it (`src/budget.rs`). To that come the network's own memory and, for as long as a handshake takes, the
+//! stack of the cryptography.
+//!
+//! # Not in it yet
+//! Best-effort messages (those of the server are refused and counted) and dialect H.
 
 #![no_std]
 #![forbid(unsafe_code)]
