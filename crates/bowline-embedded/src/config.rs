@@ -6,8 +6,8 @@ use bowline_proto::{Backoff, DeviceId};
 use bowline_secure::{Key, KeyId, MAX_ID, Provision};
 use embassy_time::Duration;
 
-use crate::Status;
 use crate::clock::span;
+use crate::{Status, Supervision};
 
 /// Settings of a client.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Config<'a> {
     pub timeout: Duration,
     /// Pauses between attempts to connect.
     pub backoff: Backoff,
+    /// When a network that is joined counts as of use, for [`Runner::run_on`](crate::Runner::run_on).
+    pub supervision: Supervision,
     /// Instance ids for [`Client::request`](crate::Client::request), first and last. What the server sends to one that
     /// no request has is an answer that has come too late: it is discarded and counted.
     pub request_instances: (u8, u8),
@@ -54,6 +56,7 @@ impl<'a> Config<'a> {
             security: Security::Open,
             timeout,
             backoff: Backoff::within(span(timeout)),
+            supervision: Supervision::DEFAULT,
             // Not 255: what has no header travels on the channel ff ff ff.
             request_instances: (128, 254),
             wall: || None,

@@ -77,6 +77,7 @@ mod clock;
 mod config;
 mod inbox;
 mod link;
+mod network;
 mod opener;
 mod outbox;
 mod runner;
@@ -94,6 +95,7 @@ pub use bowline_secure::{Key, KeyId, Protection, Provision};
 pub use channel::{Channel, ClaimError, RequestError};
 pub use client::{Client, Received, RecvError, StatusWatch};
 pub use config::{Config, ConfigError, Security};
+pub use network::{Network, Supervision};
 pub use outbox::Outbox;
 pub use runner::Runner;
 pub use status::{DownReason, LinkState, Status};
@@ -174,6 +176,6 @@ pub fn new<'a, O: Outbox, R: FnMut(&mut [u8]), const MESSAGES: usize, const INBO
     let instance = first + seed[0] % (last - first + 1);
     let Resources { shared, input, output } = resources;
     let shared: &'a Shared<O> = shared.insert(Shared::new(outbox, session, MESSAGES, instance, &config));
-    let runner = Runner { shared, input, output, config, random, ticket: None };
+    let runner = Runner { shared, input, output, config, random, ticket: None, failures: 0 };
     Ok((Client(shared), runner))
 }

@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(crate) claims: [Option<(u8, u8)>; CLAIMS],
     /// The instance of the next request.
     pub(crate) instance: u8,
+    /// Of the network, when it was last asked.
+    pub(crate) signal: Option<i8>,
     pub(crate) late: u32,
     pub(crate) refused: u32,
     /// When the outbox was last looked through for messages whose time is up.
@@ -80,6 +82,7 @@ impl<O: Outbox, const N: usize> Shared<O, [u8; N]> {
                 receivers: MultiWakerRegistration::new(),
                 claims: [None; CLAIMS],
                 instance,
+                signal: None,
                 late: 0,
                 refused: 0,
                 expired_at: 0,

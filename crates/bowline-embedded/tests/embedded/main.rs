@@ -3,6 +3,7 @@
 mod cancel;
 mod links;
 mod net;
+mod network;
 mod power;
 mod size;
 mod status;
