@@ -2,7 +2,7 @@
 
 use bowline_proto::Backoff;
 use bowline_proto::native::{self, Link};
-use bowline_proto::time::Duration;
+use bowline_proto::time::{Duration, Instant};
 use bowline_secure::Ticket;
 use embassy_time::{Timer, with_timeout};
 use embedded_io_async::Error as _;
@@ -14,7 +14,7 @@ use crate::opener::Opener;
 use crate::shared::Shared;
 use crate::status::{DownReason, LinkState, Status};
 use crate::wire::Wire;
-use crate::{Config, Outbox, clock};
+use crate::{Config, Outbox, Supervision, clock};
 
 /// How long a link has at least to start: its epoch may have to be stored at both ends.
 const SHORTEST_HANDSHAKE: Duration = Duration::from_millis(500);
@@ -71,6 +71,8 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
     }
 
     async fn joins<W: Network>(&mut self, network: &mut W, state: &mut Supervised) -> bool {
+        let Supervision { join_timeout, stable, .. } = self.config.supervision;
+        self.shared.is_due_in(clock::span(join_timeout * 2 + stable));
         if state.attempts > 0 || state.joined {
             network.leave().await;
         }
@@ -80,6 +82,8 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
             return true;
         }
         if !state.joined {
+            // As long as it likes.
+            self.shared.due.set(Instant::from_micros(u64::MAX));
             network.not_joined_yet(state.attempts).await;
         }
         false
@@ -109,6 +113,7 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
         };
         let connects = self.shared.status().connects;
         if connects == 0 {
+            self.shared.due.set(Instant::from_micros(u64::MAX));
             network.no_server_yet(self.failures).await;
         }
         // Who refuses has been reached, and a flash that fails says nothing of the network.
@@ -133,15 +138,18 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
             (self.random)(&mut random);
             self.config.backoff.pause(self.failures.max(1), u32::from_le_bytes(random))
         };
+        self.shared.is_due_in(pause);
         Timer::after(clock::wait(pause)).await;
     }
 
     /// One link, from connecting to its end.
     async fn link<N: TcpConnect>(&mut self, tcp: &N) -> DownReason {
+        self.shared.is_due_in(Duration::ZERO);
         if self.shared.settle(&mut *self.shared.outbox.lock().await).await.is_err() {
             return DownReason::Storage;
         }
         let timeout = self.config.timeout;
+        self.shared.is_due_in(clock::span(timeout * 5));
         let mut connection = match with_timeout(timeout * 3, tcp.connect(self.config.server)).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return DownReason::Connect(error.kind()),

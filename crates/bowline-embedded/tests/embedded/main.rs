@@ -1,6 +1,7 @@
 //! The client against a real server, over real sockets.
 
 mod cancel;
+mod guard;
 mod links;
 mod net;
 mod network;

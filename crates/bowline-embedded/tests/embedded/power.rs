@@ -109,10 +109,15 @@ async fn lives(world: &World, how: How, nor: &mut Flash, rng: &mut Rng, ledger: 
         }
         std::future::pending::<()>().await;
     };
+    let mut pace = Rng(rng.next());
     let takes = async {
         let mut buffer = [0; PAYLOAD];
         let mut next = None;
         loop {
+            // It takes its time, so that the power goes while messages wait.
+            for _ in 0..pace.below(12) {
+                tokio::task::yield_now().await;
+            }
             let message = client.recv(&mut buffer).await.unwrap();
             let number = number(message.payload);
             let mut taken = ledger.taken.borrow_mut();
@@ -199,5 +204,37 @@ async fn the_power_goes_in_a_devices_first_lives() {
     let mut rng = Rng(seed);
     for _ in 0..12 {
         survives_power_cuts(How::Open, &mut rng, 4).await;
+    }
+}
+
+/// Each life has an epoch of its own: what it numbers from 1 is not taken for what an earlier one has sent.
+#[tokio::test]
+async fn a_board_without_flash_begins_anew_in_each_life() {
+    let world = World::runs(How::Encrypted).await;
+    let device = world.device();
+    for life in 0..4 {
+        // Nobody takes this: it comes again to the next life, and to the last.
+        let waits = device.send(Message::on_channel(1, 2, 3, &payload(life))).until(Receipt::Accepted);
+        waits.await.unwrap();
+        world
+            .with_device(world.config(How::Encrypted), async |client| {
+                for number in 0..3 {
+                    client.send(address(1), &payload(10 * life + number)).await.unwrap();
+                }
+                client.drained().await;
+                let mut buffer = [0; PAYLOAD];
+                if life == 3 {
+                    for expected in 0..=life {
+                        let message = client.recv(&mut buffer).await.unwrap();
+                        let id = (u64::from(life) + 1, u64::from(expected) + 1);
+                        assert_eq!((number(message.payload), message.id), (expected, id));
+                    }
+                }
+            })
+            .await;
+        assert_eq!(device.epoch(), u64::from(life) + 1);
+        for expected in 0..3 {
+            assert_eq!(number(device.recv().await.unwrap().payload()), 10 * life + expected);
+        }
     }
 }
