@@ -8,5 +8,6 @@ mod network;
 mod power;
 mod size;
 mod status;
+mod storage;
 mod talk;
 mod world;

@@ -6,7 +6,7 @@ use bowline_embedded::{ClaimError, Expiry, LinkState, Message as Packet, Policy,
 use bowline_server::Message;
 use embassy_time::Duration;
 
-use crate::world::{ALL, How, PAYLOAD, World, address, number, payload, soon};
+use crate::world::{ALL, How, PAYLOAD, World, address, is_pending, number, payload, soon};
 
 const COUNT: u32 = 60;
 
@@ -82,12 +82,6 @@ async fn a_message_is_acknowledged_when_it_is_taken_and_not_before() {
             third.await.unwrap();
         })
         .await;
-}
-
-/// Whether a future is pending.
-fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    std::pin::Pin::new(future).poll(&mut context).is_pending()
 }
 
 /// While nobody takes what has come, the server keeps the rest, and nothing is lost.
