@@ -49,7 +49,7 @@ impl<O: Outbox> Client<'_, O> {
             if self.is_alive(guard) {
                 watchdog.feed();
             }
-            Timer::after(guard.every).await;
+            Timer::at(clock::after(guard.every)).await;
         }
     }
 

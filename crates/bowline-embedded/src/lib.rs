@@ -158,9 +158,7 @@ pub fn new<'a, O: Outbox, R: FnMut(&mut [u8]), const MESSAGES: usize, const INBO
     config: Config<'a>,
     mut random: R,
 ) -> Result<(Client<'a, O>, Runner<'a, O, R>), ConfigError> {
-    if !config.fits() {
-        return Err(ConfigError::Id { len: config.id.as_str().len() });
-    }
+    config.check()?;
     let needed = buffer_for(outbox.max_payload());
     if BUFFER < needed {
         return Err(ConfigError::Buffer { needed });
@@ -170,15 +168,12 @@ pub fn new<'a, O: Outbox, R: FnMut(&mut [u8]), const MESSAGES: usize, const INBO
     if MESSAGES == 0 || INBOX < needed {
         return Err(ConfigError::Inbox { needed });
     }
-    let (first, last) = config.request_instances;
-    if first > last || last == u8::MAX {
-        return Err(ConfigError::RequestInstances);
-    }
     let kept = Kept { epoch: outbox.epoch(), acked: outbox.acked(), last: outbox.last(), received: outbox.received() };
     let session = Session::resume(kept).map_err(|_| ConfigError::Outbox)?;
     // At random: what comes for a request of the last life is not taken for an answer in this one.
     let mut seed = [0];
     random(&mut seed);
+    let (first, last) = config.request_instances;
     let instance = first + seed[0] % (last - first + 1);
     let Resources { shared, input, output } = resources;
     let shared: &'a Shared<O> = shared.insert(Shared::new(outbox, session, MESSAGES, instance, &config));

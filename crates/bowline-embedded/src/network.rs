@@ -1,6 +1,8 @@
 //! The network a board joins and leaves, such as WiFi.
 
-use embassy_time::{Duration, Timer, with_timeout};
+use embassy_time::{Duration, Timer, with_deadline};
+
+use crate::clock;
 
 /// What a board implements so that [`Runner::run_on`](crate::Runner::run_on) joins its network, leaves it when the
 /// server cannot be reached through it, and joins it again.
@@ -46,7 +48,7 @@ pub trait Network {
 /// When a network counts as joined, and when as of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Supervision {
-    /// Joining may take this long.
+    /// Joining may take this long, and so may leaving.
     pub join_timeout: Duration,
     /// After that it must stay up for this long before it is used. Zero: it is used at once.
     pub stable: Duration,
@@ -67,14 +69,14 @@ impl Supervision {
 
     /// Joins `network`, and looks whether it stays. False if it does not, or cannot be joined.
     pub(crate) async fn joins<W: Network>(&self, network: &mut W) -> bool {
-        if !matches!(with_timeout(self.join_timeout, network.join()).await, Ok(Ok(()))) {
+        if !matches!(with_deadline(clock::after(self.join_timeout), network.join()).await, Ok(Ok(()))) {
             return false;
         }
         /// Looks at it so often.
         const LOOKS: u32 = 10;
         if self.stable.as_ticks() > 0 {
             for _ in 0..LOOKS {
-                Timer::after(self.stable / LOOKS).await;
+                Timer::at(clock::after(self.stable / LOOKS)).await;
                 if !network.is_up() {
                     return false;
                 }

@@ -4,7 +4,7 @@ use bowline_proto::Backoff;
 use bowline_proto::native::{self, Link};
 use bowline_proto::time::{Duration, Instant};
 use bowline_secure::Ticket;
-use embassy_time::{Timer, with_timeout};
+use embassy_time::{Timer, with_deadline, with_timeout};
 use embedded_io_async::Error as _;
 use embedded_nal_async::TcpConnect;
 
@@ -72,9 +72,10 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
 
     async fn joins<W: Network>(&mut self, network: &mut W, state: &mut Supervised) -> bool {
         let Supervision { join_timeout, stable, .. } = self.config.supervision;
-        self.shared.is_due_in(clock::span(join_timeout * 2 + stable));
+        self.shared.due.set(clock::now() + clock::span(join_timeout).scaled(2, 1) + clock::span(stable));
         if state.attempts > 0 || state.joined {
-            network.leave().await;
+            // Whether it could or not, the next attempt follows.
+            let _ = with_deadline(clock::after(join_timeout), network.leave()).await;
         }
         state.attempts = state.attempts.saturating_add(1);
         if self.config.supervision.joins(network).await {
