@@ -44,6 +44,9 @@
 //! [`Config::provisioned`]; nothing else changes. On an executor with tasks, the memory goes into a `StaticCell`, and
 //! the runner into a task.
 //!
+//! [`Runner::run_on`] joins and leaves a [`Network`] such as WiFi, [`Client::guard`] feeds a [`Watchdog`] while runner and
+//! application are alive, and [`Client::heartbeat`] toggles a LED.
+//!
 //! # What is kept
 //! With an outbox on flash: the messages, their numbering, the epoch, and up to where the server's messages were
 //! taken. A power cut neither loses an accepted message nor repeats one. A message from the server that was taken in the
@@ -52,7 +55,7 @@
 //!
 //! # Futures
 //! Every future of this crate may be dropped at any await; each says what that means. Handle and runner belong to one
-//! executor.
+//! executor. A handshake computes for as long as it takes: while it does, that executor runs nothing else.
 //!
 //! # Memory
 //! All of it is the caller's: [`Resources`], the outbox's, and the futures. On a Cortex-M3, encryption included, a client takes
@@ -93,10 +96,11 @@ mod wire;
 use bowline_proto::native::wire::DATA_OVERHEAD;
 use bowline_proto::native::{Kept, Session};
 
-pub use bowline_flash::{Expiry, Message, Policy, PushError, RamOutbox, Slot};
+pub use bowline_flash::{Expiry, Message, Policy, PushError, RamOutbox, Slot, WriteError};
 pub use bowline_proto::native::wire::Channel as Address;
+pub use bowline_proto::native::{CloseReason, Counters};
 pub use bowline_proto::{Backoff, DeviceId};
-pub use bowline_secure::{Key, KeyId, Protection, Provision};
+pub use bowline_secure::{AnswerError, Key, KeyId, Protection, Provision};
 pub use channel::{Channel, ClaimError, RequestError};
 pub use client::{Client, Received, RecvError, StatusWatch};
 pub use config::{Config, ConfigError, Security};
