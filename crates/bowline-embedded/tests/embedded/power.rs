@@ -75,6 +75,7 @@ async fn lives(world: &World, how: How, nor: &mut Flash, rng: &mut Rng, ledger: 
     nor.power_on();
     nor.tears([Tear::Clean, Tear::Half, Tear::Unstable, Tear::UnstableCall][rng.below(4) as usize]);
     nor.yields(rng.below(2) == 0);
+    world.net.dangles(rng.below(2) == 0);
     if !last {
         // What a start writes is so little that most power cuts come later.
         let bytes = if rng.below(3) == 0 { 600 } else { 4_000 };
