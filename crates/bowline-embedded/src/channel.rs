@@ -7,7 +7,7 @@ use bowline_proto::native::wire::Channel as Address;
 use embassy_futures::select::{Either, select};
 use embassy_time::{Duration, Timer};
 
-use crate::{Client, Outbox, Received, RecvError};
+use crate::{Client, Outbox, Received, RecvError, clock};
 
 /// One instance of an app: its messages come here, and not to [`Client::recv`]. What was not taken when it is
 /// dropped is there for `recv`.
@@ -117,7 +117,7 @@ impl<'a, O: Outbox> Client<'a, O> {
         let seconds = timeout.as_millis().div_ceil(1_000).try_into().unwrap_or(u32::MAX);
         let message =
             Message { channel: claim.address(tag), policy: Policy::Block, expiry: Expiry::After(seconds), payload };
-        let mut timer = Timer::after(timeout);
+        let mut timer = Timer::at(clock::after(timeout));
         match select(self.send_message(&message), &mut timer).await {
             Either::First(result) => result.map_err(RequestError::Send)?,
             Either::Second(()) => return Err(RequestError::NoRoom),

@@ -191,6 +191,12 @@ impl<'a, O: Outbox> Client<'a, O> {
         }
     }
 
+    /// How well the network was received when the runner last went to connect, in dBm, if it says so.
+    #[must_use]
+    pub fn signal(&self) -> Option<i8> {
+        self.0.state.borrow().signal
+    }
+
     /// What the session has counted since the start of the board.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -19,6 +19,13 @@ pub(crate) const fn span(span: embassy_time::Duration) -> Duration {
     Duration::from_micros(span.as_micros())
 }
 
-pub(crate) const fn wait(span: Duration) -> embassy_time::Duration {
-    embassy_time::Duration::from_micros(span.as_micros())
+/// So much later, or never where clocks end.
+pub(crate) fn after(span: embassy_time::Duration) -> embassy_time::Instant {
+    embassy_time::Instant::now().checked_add(span).unwrap_or(embassy_time::Instant::MAX)
+}
+
+/// At most a day, which no conversion between the two is too short for.
+pub(crate) fn wait(span: Duration) -> embassy_time::Duration {
+    const DAY: u64 = 86_400_000_000;
+    embassy_time::Duration::from_micros(span.as_micros().min(DAY))
 }

@@ -6,8 +6,8 @@ use bowline_proto::{Backoff, DeviceId};
 use bowline_secure::{Key, KeyId, MAX_ID, Provision};
 use embassy_time::Duration;
 
-use crate::Status;
 use crate::clock::span;
+use crate::{Status, Supervision};
 
 /// Settings of a client.
 #[derive(Debug, Clone)]
@@ -18,10 +18,12 @@ pub struct Config<'a> {
     pub server: SocketAddr,
     /// How links are protected.
     pub security: Security,
-    /// Silence after which the link is given up; the same as the server's.
+    /// Silence after which the link is given up; the same as the server's. 100 ms to a day.
     pub timeout: Duration,
     /// Pauses between attempts to connect.
     pub backoff: Backoff,
+    /// When a network that is joined counts as of use, for [`Runner::run_on`](crate::Runner::run_on).
+    pub supervision: Supervision,
     /// Instance ids for [`Client::request`](crate::Client::request), first and last. What the server sends to one that
     /// no request has is an answer that has come too late: it is discarded and counted.
     pub request_instances: (u8, u8),
@@ -54,6 +56,7 @@ impl<'a> Config<'a> {
             security: Security::Open,
             timeout,
             backoff: Backoff::within(span(timeout)),
+            supervision: Supervision::DEFAULT,
             // Not 255: what has no header travels on the channel ff ff ff.
             request_instances: (128, 254),
             wall: || None,
@@ -76,8 +79,19 @@ impl<'a> Config<'a> {
         self
     }
 
-    pub(crate) const fn fits(&self) -> bool {
-        self.id.as_str().len() <= MAX_ID
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let len = self.id.as_str().len();
+        if len > MAX_ID {
+            return Err(ConfigError::Id { len });
+        }
+        if !(Duration::from_millis(100)..=Duration::from_secs(86_400)).contains(&self.timeout) {
+            return Err(ConfigError::Timeout);
+        }
+        let (first, last) = self.request_instances;
+        if first > last || last == u8::MAX {
+            return Err(ConfigError::RequestInstances);
+        }
+        Ok(())
     }
 }
 
@@ -90,6 +104,8 @@ pub enum ConfigError {
         /// Its length in bytes.
         len: usize,
     },
+    /// The timeout is too short to tell a slow server from a dead one, or longer than a day.
+    Timeout,
     /// `BUFFER` is too small, see [`buffer_for`](crate::buffer_for).
     Buffer {
         /// Bytes it needs.
@@ -112,6 +128,7 @@ impl core::fmt::Display for ConfigError {
             ConfigError::Id { len } => {
                 write!(f, "on dialect N a device id has at most {MAX_ID} bytes, this one has {len}")
             }
+            ConfigError::Timeout => f.write_str("expected a timeout of 100 ms to a day, the same as the server's"),
             ConfigError::Buffer { needed } => {
                 write!(f, "for what the outbox takes, BUFFER must be {needed} or more: see buffer_for")
             }

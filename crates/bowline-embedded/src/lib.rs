@@ -1,4 +1,74 @@
-//! A device's client for boards without an operating system.
+//! A device's client for boards without an operating system: dialect N on embassy, `no_std`, without allocation.
+//!
+//! [`new`] takes the memory it works in and gives back two halves: a [`Client`], which the application's tasks
+//! share, and a [`Runner`], which keeps a link to the server in a task of its own. What [`Client::send`] has
+//! accepted waits in an [`Outbox`]: on flash it survives power cuts, in memory it survives links. Each
+//! accepted message arrives exactly once, in order.
+//!
+//! ```
+//! use bowline_embedded::{Address, Config, DeviceId, RamOutbox, Resources, Slot, buffer_for, inbox_for};
+//! use embassy_futures::join::join;
+//! use embassy_time::{Duration, Timer};
+//! use embedded_nal_async::TcpConnect;
+//!
+//! /// Four messages of up to 256 bytes, each way.
+//! type Memory<'a> = Resources<RamOutbox<'a>, 4, { inbox_for(4, 4 * 256) }, { buffer_for(256) }>;
+//!
+//! const READINGS: Address = Address { app: 5, instance: 0, tag: 0 };
+//!
+//! /// Sends a reading every ten seconds and prints what comes back. `network` is embassy-net's `TcpClient`, `random` the
+//! /// chip's generator.
+//! async fn board(network: impl TcpConnect, random: impl FnMut(&mut [u8])) {
+//!     let (mut slots, mut bytes) = ([Slot::EMPTY; 4], [0; 4 * 256]);
+//!     let outbox = RamOutbox::new(&mut slots, &mut bytes, 256);
+//!     let mut memory = Memory::new();
+//!     let config = Config::new(DeviceId::new("garden").unwrap(), "192.168.0.41:9999".parse().unwrap());
+//!     let (client, mut runner) = bowline_embedded::new(&mut memory, outbox, config, random).unwrap();
+//!
+//!     let application = async {
+//!         for reading in 0_u32.. {
+//!             // Returns when it is stored; waits while the outbox is full.
+//!             client.send(READINGS, &reading.to_be_bytes()).await.unwrap();
+//!             let mut buffer = [0; 256];
+//!             while let Ok(Some(message)) = client.try_recv(&mut buffer) {
+//!                 println!("{:?} on {:?}", message.payload, message.channel);
+//!             }
+//!             Timer::after(Duration::from_secs(10)).await;
+//!         }
+//!     };
+//!     join(runner.run(&network), application).await;
+//! }
+//! ```
+//!
+//! With an outbox on flash, `RamOutbox::new` becomes [`bowline_flash::Outbox::open`], and with a key `Config::new` becomes
+//! [`Config::provisioned`]; nothing else changes. On an executor with tasks, the memory goes into a `StaticCell`, and
+//! the runner into a task.
+//!
+//! [`Runner::run_on`] joins and leaves a [`Network`] such as WiFi, [`Client::guard`] feeds a [`Watchdog`] while runner and
+//! application are alive, and [`Client::heartbeat`] toggles a LED.
+//!
+//! # What is kept
+//! With an outbox on flash: the messages, their numbering, the epoch, and up to where the server's messages were
+//! taken. A power cut neither loses an accepted message nor repeats one. A message from the server that was taken in the
+//! moment before may come again, with the same [id](Received::id). Tickets for resumption are in memory: the first
+//! link of a life takes a full handshake.
+//!
+//! # Futures
+//! Every future of this crate may be dropped at any await; each says what that means. Handle and runner belong to one
+//! executor. A handshake computes for as long as it takes: while it does, that executor runs nothing else.
+//!
+//! # Memory
+//! All of it is the caller's: [`Resources`], the outbox's, and the futures. On a Cortex-M3, encryption included, a client takes
+//!
+//! - at most 4,096 bytes for four messages of 256 bytes on their way out, and one that has come;
+//! - at most 4,700 bytes for four each way;
+//! - at most 6,144 bytes for four that have come, and 64 on their way out, on flash.
+//!
+//! The compiler checks it (`src/budget.rs`, with `cargo xtask bare-metal`). To that come the network's own memory, the
+//! futures of those who send and receive, and, for as long as a handshake takes, the stack of the cryptography.
+//!
+//! # Not in it yet
+//! Best-effort messages (those of the server are refused and counted) and dialect H.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -6,12 +76,16 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(target_pointer_width = "32")]
+mod budget;
 mod channel;
 mod client;
 mod clock;
 mod config;
+mod guard;
 mod inbox;
 mod link;
+mod network;
 mod opener;
 mod outbox;
 mod runner;
@@ -22,13 +96,16 @@ mod wire;
 use bowline_proto::native::wire::DATA_OVERHEAD;
 use bowline_proto::native::{Kept, Session};
 
-pub use bowline_flash::{Expiry, Message, Policy, PushError, RamOutbox, Slot};
+pub use bowline_flash::{Expiry, Message, Policy, PushError, RamOutbox, Slot, WriteError};
 pub use bowline_proto::native::wire::Channel as Address;
+pub use bowline_proto::native::{CloseReason, Counters};
 pub use bowline_proto::{Backoff, DeviceId};
-pub use bowline_secure::{Key, KeyId, Protection, Provision};
+pub use bowline_secure::{AnswerError, Key, KeyId, Protection, Provision};
 pub use channel::{Channel, ClaimError, RequestError};
 pub use client::{Client, Received, RecvError, StatusWatch};
 pub use config::{Config, ConfigError, Security};
+pub use guard::{Guard, Watchdog};
+pub use network::{Network, Supervision};
 pub use outbox::Outbox;
 pub use runner::Runner;
 pub use status::{DownReason, LinkState, Status};
@@ -85,9 +162,7 @@ pub fn new<'a, O: Outbox, R: FnMut(&mut [u8]), const MESSAGES: usize, const INBO
     config: Config<'a>,
     mut random: R,
 ) -> Result<(Client<'a, O>, Runner<'a, O, R>), ConfigError> {
-    if !config.fits() {
-        return Err(ConfigError::Id { len: config.id.as_str().len() });
-    }
+    config.check()?;
     let needed = buffer_for(outbox.max_payload());
     if BUFFER < needed {
         return Err(ConfigError::Buffer { needed });
@@ -97,18 +172,15 @@ pub fn new<'a, O: Outbox, R: FnMut(&mut [u8]), const MESSAGES: usize, const INBO
     if MESSAGES == 0 || INBOX < needed {
         return Err(ConfigError::Inbox { needed });
     }
-    let (first, last) = config.request_instances;
-    if first > last || last == u8::MAX {
-        return Err(ConfigError::RequestInstances);
-    }
     let kept = Kept { epoch: outbox.epoch(), acked: outbox.acked(), last: outbox.last(), received: outbox.received() };
     let session = Session::resume(kept).map_err(|_| ConfigError::Outbox)?;
     // At random: what comes for a request of the last life is not taken for an answer in this one.
     let mut seed = [0];
     random(&mut seed);
+    let (first, last) = config.request_instances;
     let instance = first + seed[0] % (last - first + 1);
     let Resources { shared, input, output } = resources;
     let shared: &'a Shared<O> = shared.insert(Shared::new(outbox, session, MESSAGES, instance, &config));
-    let runner = Runner { shared, input, output, config, random, ticket: None };
+    let runner = Runner { shared, input, output, config, random, ticket: None, failures: 0 };
     Ok((Client(shared), runner))
 }

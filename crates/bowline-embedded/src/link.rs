@@ -31,6 +31,8 @@ pub(crate) struct Pump<'p, O> {
     held: Option<Output>,
     /// The seq of the message the engine knows and may not have sent for want of credit.
     described: Option<u64>,
+    /// When the last heartbeat was.
+    beat: Instant,
 }
 
 impl<'p, O: Outbox> Pump<'p, O> {
@@ -41,7 +43,7 @@ impl<'p, O: Outbox> Pump<'p, O> {
         ticket: &'p mut Option<Ticket>,
         wire: Wire<'p>,
     ) -> Self {
-        Pump { shared, link, seal, ticket, wire, held: None, described: None }
+        Pump { shared, link, seal, ticket, wire, held: None, described: None, beat: Instant::ZERO }
     }
 
     /// Drives the link until it is over, and says why.
@@ -49,7 +51,7 @@ impl<'p, O: Outbox> Pump<'p, O> {
     /// Each turn has one time, and ends with the engine drained: first what was read goes in, then the outbox is
     /// settled and what the engine has to say is put into a record, then that is written or something is
     /// waited for.
-    pub(crate) async fn run<C: Read + Write>(mut self, connection: &mut C) -> DownReason {
+    pub(crate) async fn run<C: Read + Write>(&mut self, connection: &mut C) -> DownReason {
         let mut now = clock::now();
         self.take_in(now);
         loop {
@@ -71,11 +73,15 @@ impl<'p, O: Outbox> Pump<'p, O> {
                 }
                 continue;
             }
+            self.shared.due.set(wait);
             let event = select3(self.wire.fill(connection), self.shared.work.wait(), clock::at(wait)).await;
             now = clock::now();
             match event {
                 Either3::First(Ok(0)) => return DownReason::PeerClosed,
-                Either3::First(Ok(_)) => self.take_in(now),
+                Either3::First(Ok(_)) => {
+                    self.take_in(now);
+                    self.beats(now);
+                }
                 Either3::First(Err(error)) => return DownReason::Transport(error.kind()),
                 Either3::Second(()) | Either3::Third(()) => self.link.handle_timeout(now),
             }
@@ -88,6 +94,14 @@ impl<'p, O: Outbox> Pump<'p, O> {
             let protection = self.seal.as_ref().map(Transport::protection);
             let connects = status.connects.saturating_add(1);
             self.shared.tell(Status { link: LinkState::Up { protection }, connects, ..status });
+        }
+    }
+
+    /// The server was heard.
+    fn beats(&mut self, now: Instant) {
+        if self.link.is_up() && now.since(self.beat) >= self.link.keepalive().scaled(1, 2) {
+            self.beat = now;
+            self.shared.beat();
         }
     }
 
@@ -206,6 +220,7 @@ impl<'p, O: Outbox> Pump<'p, O> {
         self.link.handle_write_blocked(now, true);
         while !self.wire.unwritten().is_empty() {
             let until = self.blocked_until(now)?;
+            self.shared.due.set(until);
             let wrote = select(connection.write(self.wire.unwritten()), clock::at(until)).await;
             now = clock::now();
             match wrote {

@@ -2,18 +2,19 @@
 
 use bowline_proto::Backoff;
 use bowline_proto::native::{self, Link};
-use bowline_proto::time::Duration;
+use bowline_proto::time::{Duration, Instant};
 use bowline_secure::Ticket;
-use embassy_time::{Timer, with_timeout};
+use embassy_time::{Timer, with_deadline, with_timeout};
 use embedded_io_async::Error as _;
 use embedded_nal_async::TcpConnect;
 
 use crate::link::Pump;
+use crate::network::{Network, Wired};
 use crate::opener::Opener;
 use crate::shared::Shared;
 use crate::status::{DownReason, LinkState, Status};
 use crate::wire::Wire;
-use crate::{Config, Outbox, clock};
+use crate::{Config, Outbox, Supervision, clock};
 
 /// How long each step to a link may take at least: the epoch may have to be stored at both ends.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(500);
@@ -27,51 +28,133 @@ pub struct Runner<'a, O, R> {
     pub(crate) random: R,
     /// Of an earlier link, for the next one.
     pub(crate) ticket: Option<Ticket>,
+    /// Attempts in a row that gave no lasting link.
+    pub(crate) failures: u32,
+}
+
+/// What is known of the network.
+#[derive(Debug, Clone, Copy, Default)]
+struct Supervised {
+    /// It was joined once.
+    joined: bool,
+    /// Attempts to join it since it was joined.
+    attempts: u32,
+    /// Attempts in a row in which the server was not reached through it.
+    unreached: u32,
 }
 
 impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
-    /// Connects by `network`, and again whenever the link is lost. Never returns.
+    /// Connects by `tcp`, and again whenever the link is lost. Never returns.
     ///
-    /// Connections of `network` must be such that a read whose future was dropped has read nothing, and that
+    /// Connections of `tcp` must be such that a read whose future was dropped has read nothing, and that
     /// what was written goes out without a flush: so are those of embassy-net.
     ///
     /// Cancel-safe: dropping the future ends the link, and the next call goes on where this one was.
-    pub async fn run<N: TcpConnect>(&mut self, network: &N) -> ! {
-        let mut failures = 0_u32;
+    pub async fn run<N: TcpConnect>(&mut self, tcp: &N) -> ! {
+        self.run_on(tcp, &mut Wired).await
+    }
+
+    /// As [`Runner::run`], on a network that has to be joined: it is joined, left when the server cannot be reached
+    /// through it ([`Config::supervision`]), and joined again.
+    pub async fn run_on<N: TcpConnect, W: Network>(&mut self, tcp: &N, network: &mut W) -> ! {
+        let mut state = Supervised::default();
         loop {
-            let before = self.shared.status().connects;
-            let start = clock::now();
-            let reason = {
-                let _end = Dropped(self.shared);
-                let reason = self.link(network).await;
-                let was_up = self.shared.status().connects != before;
-                // Up for a moment only: another device may have this id.
-                let lasted = was_up && clock::now().since(start) > clock::span(self.config.timeout);
-                failures = if lasted { 0 } else { failures.saturating_add(1) };
-                self.shared.tell(Status { link: LinkState::Down(reason), failures, ..self.shared.status() });
-                reason
-            };
-            // Said under the seal, or by a server that has none: otherwise anybody could say it.
-            let pause = if matches!(reason, DownReason::Engine(reason) if reason.is_final()) {
-                self.config.backoff.longest.scaled(Backoff::LONG.into(), 1)
+            let is_of_use = state.unreached < self.config.supervision.leave_after && network.is_up();
+            let reason = if is_of_use || self.joins(network, &mut state).await {
+                self.shared.state.borrow_mut().signal = network.signal();
+                self.link_on(tcp, network, &mut state).await
             } else {
-                let mut random = [0; 4];
-                (self.random)(&mut random);
-                self.config.backoff.pause(failures.max(1), u32::from_le_bytes(random))
+                self.fails(DownReason::Network)
             };
-            Timer::after(clock::wait(pause)).await;
+            self.pauses(reason).await;
         }
+    }
+
+    async fn joins<W: Network>(&mut self, network: &mut W, state: &mut Supervised) -> bool {
+        let Supervision { join_timeout, stable, .. } = self.config.supervision;
+        self.shared.due.set(clock::now() + clock::span(join_timeout).scaled(2, 1) + clock::span(stable));
+        if state.attempts > 0 || state.joined {
+            // Whether it could or not, the next attempt follows.
+            let _ = with_deadline(clock::after(join_timeout), network.leave()).await;
+        }
+        state.attempts = state.attempts.saturating_add(1);
+        if self.config.supervision.joins(network).await {
+            *state = Supervised { joined: true, attempts: 0, unreached: 0 };
+            return true;
+        }
+        if !state.joined {
+            // As long as it likes.
+            self.shared.due.set(Instant::from_micros(u64::MAX));
+            network.not_joined_yet(state.attempts).await;
+        }
+        false
+    }
+
+    /// One link, and what follows from its end for the network.
+    async fn link_on<N: TcpConnect, W: Network>(
+        &mut self,
+        tcp: &N,
+        network: &mut W,
+        state: &mut Supervised,
+    ) -> DownReason {
+        let before = self.shared.status().connects;
+        let start = clock::now();
+        let reason = {
+            let _end = Dropped(self.shared);
+            let reason = self.link(tcp).await;
+            let was_up = self.shared.status().connects != before;
+            // Up for a moment only: another device may have this id.
+            if was_up && clock::now().since(start) > clock::span(self.config.timeout) {
+                self.failures = 0;
+                self.shared.tell(Status { link: LinkState::Down(reason), failures: 0, ..self.shared.status() });
+                reason
+            } else {
+                self.fails(reason)
+            }
+        };
+        let connects = self.shared.status().connects;
+        if connects == 0 {
+            self.shared.due.set(Instant::from_micros(u64::MAX));
+            network.no_server_yet(self.failures).await;
+        }
+        // Who refuses has been reached, and a flash that fails says nothing of the network.
+        let unreached = connects == before
+            && matches!(reason, DownReason::Connect(_) | DownReason::NoAnswer | DownReason::Transport(_));
+        state.unreached = if unreached { state.unreached.saturating_add(1) } else { 0 };
+        reason
+    }
+
+    fn fails(&mut self, reason: DownReason) -> DownReason {
+        self.failures = self.failures.saturating_add(1);
+        self.shared.tell(Status { link: LinkState::Down(reason), failures: self.failures, ..self.shared.status() });
+        reason
+    }
+
+    async fn pauses(&mut self, reason: DownReason) {
+        // Said under the seal, or by a server that has none: otherwise anybody could say it.
+        let pause = if matches!(reason, DownReason::Engine(reason) if reason.is_final()) {
+            self.config.backoff.longest.scaled(Backoff::LONG.into(), 1)
+        } else {
+            let mut random = [0; 4];
+            (self.random)(&mut random);
+            self.config.backoff.pause(self.failures.max(1), u32::from_le_bytes(random))
+        };
+        self.shared.is_due_in(pause);
+        Timer::after(clock::wait(pause)).await;
     }
 
     /// One link, from connecting to its end. Whatever it has come to, it waits for the server no longer than a link
     /// would (P2).
-    async fn link<N: TcpConnect>(&mut self, network: &N) -> DownReason {
+    async fn link<N: TcpConnect>(&mut self, tcp: &N) -> DownReason {
+        self.shared.is_due_in(Duration::ZERO);
         if self.shared.settle(&mut *self.shared.outbox.lock().await).await.is_err() {
             return DownReason::Storage;
         }
         let span = clock::span(self.config.timeout);
-        let patience = clock::wait(span.max(SHORTEST_ATTEMPT));
-        let mut connection = match with_timeout(patience, network.connect(self.config.server)).await {
+        let patience = span.max(SHORTEST_ATTEMPT);
+        self.shared.is_due_in(patience.scaled(2, 1));
+        let patience = clock::wait(patience);
+        let mut connection = match with_timeout(patience, tcp.connect(self.config.server)).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return DownReason::Connect(error.kind()),
             Err(_) => return DownReason::NoAnswer,
@@ -94,7 +177,9 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
         let config = native::Config { handshake, ..config };
         let room = self.shared.inbox.borrow().room();
         let link = Link::open(&mut self.shared.session.borrow_mut(), config, room, clock::now());
-        Pump::new(self.shared, link, seal, &mut self.ticket, wire).run(&mut connection).await
+        // Borrowed and not moved, or it would be in the future twice.
+        let mut pump = Pump::new(self.shared, link, seal, &mut self.ticket, wire);
+        pump.run(&mut connection).await
     }
 }
 

@@ -7,6 +7,7 @@ use core::task::Poll;
 use bowline_flash::{Clock, WriteError};
 use bowline_proto::native::wire::Channel;
 use bowline_proto::native::{Session, Ticket};
+use bowline_proto::time::{Duration, Instant};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::mutex::Mutex;
 use embassy_sync::signal::Signal;
@@ -27,6 +28,10 @@ pub(crate) struct Shared<O, I: ?Sized = [u8]> {
     pub(crate) session: RefCell<Session>,
     /// Sent up to here, in the outbox's numbers. Changes under the outbox's lock only.
     pub(crate) sent: Cell<u64>,
+    /// By when the runner is to do something next.
+    pub(crate) due: Cell<Instant>,
+    /// When the application was last said to be alive.
+    pub(crate) alive: Cell<Instant>,
     /// There is something to do for the runner.
     pub(crate) work: Signal<NoopRawMutex, ()>,
     pub(crate) state: RefCell<State>,
@@ -40,6 +45,9 @@ pub(crate) struct Shared<O, I: ?Sized = [u8]> {
 pub(crate) struct State {
     pub(crate) status: Status,
     pub(crate) changes: u32,
+    /// Times that the server was heard.
+    pub(crate) beats: u32,
+    /// Who waits for either.
     pub(crate) watchers: MultiWakerRegistration<WAITERS>,
     room: u32,
     senders: MultiWakerRegistration<WAITERS>,
@@ -48,6 +56,8 @@ pub(crate) struct State {
     pub(crate) claims: [Option<(u8, u8)>; CLAIMS],
     /// The instance of the next request.
     pub(crate) instance: u8,
+    /// Of the network, when it was last asked.
+    pub(crate) signal: Option<i8>,
     pub(crate) late: u32,
     pub(crate) refused: u32,
     /// When the outbox was last looked through for messages whose time is up.
@@ -67,6 +77,8 @@ impl<O: Outbox, const N: usize> Shared<O, [u8; N]> {
             inbox: RefCell::new(Inbox::new(messages, session.received())),
             outbox: Mutex::new(outbox),
             session: RefCell::new(session),
+            due: Cell::new(clock::now()),
+            alive: Cell::new(clock::now()),
             work: Signal::new(),
             request_instances: config.request_instances,
             wall: config.wall,
@@ -74,12 +86,14 @@ impl<O: Outbox, const N: usize> Shared<O, [u8; N]> {
             state: RefCell::new(State {
                 status: Status { link: LinkState::Never, connects: 0, failures: 0 },
                 changes: 0,
+                beats: 0,
                 watchers: MultiWakerRegistration::new(),
                 room: 0,
                 senders: MultiWakerRegistration::new(),
                 receivers: MultiWakerRegistration::new(),
                 claims: [None; CLAIMS],
                 instance,
+                signal: None,
                 late: 0,
                 refused: 0,
                 expired_at: 0,
@@ -107,6 +121,17 @@ impl<O: Outbox> Shared<O> {
             drop(state);
             (self.on_change)(&status);
         }
+    }
+
+    pub(crate) fn beat(&self) {
+        let mut state = self.state.borrow_mut();
+        state.beats = state.beats.wrapping_add(1);
+        state.watchers.wake();
+    }
+
+    /// The runner does something within this time.
+    pub(crate) fn is_due_in(&self, span: Duration) {
+        self.due.set(clock::now() + span);
     }
 
     pub(crate) fn room(&self) -> u32 {

@@ -34,6 +34,8 @@ pub enum LinkState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DownReason {
+    /// The network could not be joined, or did not stay up.
+    Network,
     /// The network could not connect.
     Connect(ErrorKind),
     /// No answer to the attempt to connect, or to the opening of the link, in time.
@@ -55,6 +57,7 @@ pub enum DownReason {
 impl core::fmt::Display for DownReason {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
+            DownReason::Network => f.write_str("the network cannot be joined, or does not stay up"),
             DownReason::Connect(kind) => write!(f, "cannot connect: {kind:?}; is the server's address right?"),
             DownReason::NoAnswer => f.write_str("no answer in time"),
             DownReason::Opening(error) => error.fmt(f),

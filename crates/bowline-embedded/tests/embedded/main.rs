@@ -4,10 +4,13 @@
 use bowline_embedded_host as _;
 
 mod cancel;
+mod guard;
 mod links;
 mod net;
+mod network;
 mod power;
 mod size;
 mod status;
+mod storage;
 mod talk;
 mod world;

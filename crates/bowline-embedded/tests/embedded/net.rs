@@ -1,6 +1,6 @@
 //! The network of a board: tokio's sockets behind the traits of embedded boards, and faults.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -21,6 +21,8 @@ pub(crate) struct Net {
     budget: Rc<Cell<usize>>,
     /// Nothing goes in or out any more, and nobody is told.
     silent: Rc<Cell<bool>>,
+    /// Connections that the board has dropped and the server was not told of, as long as they are kept here.
+    dangling: Rc<RefCell<Option<Vec<TcpStream>>>>,
 }
 
 impl Net {
@@ -30,6 +32,7 @@ impl Net {
             piece: Rc::new(Cell::new(usize::MAX)),
             budget: Rc::new(Cell::new(usize::MAX)),
             silent: Rc::new(Cell::new(false)),
+            dangling: Rc::default(),
         }
     }
 
@@ -53,6 +56,12 @@ impl Net {
         self.piece.set(bytes);
     }
 
+    /// From now on, or no more, what the board drops stays open for the server: a board without power closes nothing.
+    pub(crate) fn dangles(&self, dangles: bool) {
+        let mut dangling = self.dangling.borrow_mut();
+        *dangling = dangles.then(|| dangling.take().unwrap_or_default());
+    }
+
     /// From now on, or no more, nothing comes through.
     pub(crate) fn silent(&self, silent: bool) {
         self.silent.set(silent);
@@ -60,7 +69,8 @@ impl Net {
 }
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    /// `None` once it is dropped.
+    stream: Option<TcpStream>,
     net: Net,
     route: watch::Receiver<Option<SocketAddr>>,
 }
@@ -104,15 +114,23 @@ impl TcpConnect for Net {
         let Some(server) = server else { return Err(NetError(ErrorKind::ConnectionRefused)) };
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, net: self.clone(), route })
+        Ok(Connection { stream: Some(stream), net: self.clone(), route })
     }
 }
 
 impl Connection {
     /// Like a cable: what is on its way is gone.
     fn is_lost(&self) -> NetError {
-        let _ = self.stream.set_zero_linger();
+        let _ = self.stream.as_ref().expect("not dropped").set_zero_linger();
         RESET
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(dangling) = self.net.dangling.borrow_mut().as_mut() {
+            dangling.extend(self.stream.take());
+        }
     }
 }
 
@@ -126,7 +144,7 @@ impl Read for Connection {
         tokio::select! {
             biased;
             _ = self.route.changed() => Err(self.is_lost()),
-            result = self.stream.read(&mut buffer[..piece]), if !self.net.silent.get() => Ok(result?),
+            result = self.stream.as_mut().expect("not dropped").read(&mut buffer[..piece]), if !self.net.silent.get() => Ok(result?),
         }
     }
 }
@@ -145,7 +163,7 @@ impl Write for Connection {
         let count = tokio::select! {
             biased;
             _ = self.route.changed() => return Err(self.is_lost()),
-            result = self.stream.write(&bytes[..piece]) => result?,
+            result = self.stream.as_mut().expect("not dropped").write(&bytes[..piece]) => result?,
         };
         if budget != usize::MAX {
             self.net.budget.set(budget - count);

@@ -75,6 +75,7 @@ async fn lives(world: &World, how: How, nor: &mut Flash, rng: &mut Rng, ledger: 
     nor.power_on();
     nor.tears([Tear::Clean, Tear::Half, Tear::Unstable, Tear::UnstableCall][rng.below(4) as usize]);
     nor.yields(rng.below(2) == 0);
+    world.net.dangles(rng.below(2) == 0);
     if !last {
         // What a start writes is so little that most power cuts come later.
         let bytes = if rng.below(3) == 0 { 600 } else { 4_000 };
@@ -109,10 +110,15 @@ async fn lives(world: &World, how: How, nor: &mut Flash, rng: &mut Rng, ledger: 
         }
         std::future::pending::<()>().await;
     };
+    let mut pace = Rng(rng.next());
     let takes = async {
         let mut buffer = [0; PAYLOAD];
         let mut next = None;
         loop {
+            // It takes its time, so that the power goes while messages wait.
+            for _ in 0..pace.below(12) {
+                tokio::task::yield_now().await;
+            }
             let message = client.recv(&mut buffer).await.unwrap();
             let number = number(message.payload);
             let mut taken = ledger.taken.borrow_mut();
@@ -199,5 +205,90 @@ async fn the_power_goes_in_a_devices_first_lives() {
     let mut rng = Rng(seed);
     for _ in 0..12 {
         survives_power_cuts(How::Open, &mut rng, 4).await;
+    }
+}
+
+/// Each life has an epoch of its own: what it numbers from 1 is not taken for what an earlier one has sent.
+#[tokio::test]
+async fn a_board_without_flash_begins_anew_in_each_life() {
+    let world = World::runs(How::Encrypted).await;
+    let device = world.device();
+    for life in 0..4 {
+        // Nobody takes this: it comes again to the next life, and to the last.
+        let waits = device.send(Message::on_channel(1, 2, 3, &payload(life))).until(Receipt::Accepted);
+        waits.await.unwrap();
+        world
+            .with_device(world.config(How::Encrypted), async |client| {
+                for number in 0..3 {
+                    client.send(address(1), &payload(10 * life + number)).await.unwrap();
+                }
+                client.drained().await;
+                let mut buffer = [0; PAYLOAD];
+                if life == 3 {
+                    for expected in 0..=life {
+                        let message = client.recv(&mut buffer).await.unwrap();
+                        let id = (u64::from(life) + 1, u64::from(expected) + 1);
+                        assert_eq!((number(message.payload), message.id), (expected, id));
+                    }
+                }
+            })
+            .await;
+        assert_eq!(device.epoch(), u64::from(life) + 1);
+        for expected in 0..3 {
+            assert_eq!(number(device.recv().await.unwrap().payload()), 10 * life + expected);
+        }
+    }
+}
+
+/// The server's operator forgets the device, with all that is queued for it there, in the middle of a conversation. The
+/// new epoch survives a power cut like the first one.
+#[tokio::test]
+async fn a_forgotten_device_goes_on_in_a_new_epoch_and_keeps_it() {
+    let world = World::runs(How::Open).await;
+    let server = world.server().addresses()[0];
+    let mut nor = Flash::new(8);
+    for life in 0..3_u32 {
+        let mut slots = [Slot::EMPTY; 8];
+        let (outbox, _) = Outbox::open(&mut nor, &mut slots, PAYLOAD, Clock::default()).await.unwrap();
+        let mut memory = Memory::new();
+        let (client, mut runner) =
+            bowline_embedded::new(&mut memory, outbox, world.config(How::Open), Rng(5).fills()).unwrap();
+        let script = async {
+            let mut buffer = [0; PAYLOAD];
+            if life < 2 {
+                let device = world.device();
+                let channel = client.open(1, 9).unwrap();
+                // The first waits in the inbox when the other has come.
+                for instance in [8, 9] {
+                    let message = Message::on_channel(1, instance, 0, b"of the last epoch");
+                    device.send(message).until(Receipt::Accepted).await.unwrap();
+                }
+                channel.recv(&mut buffer).await.unwrap();
+                client.send(address(1), &payload(10 * life)).await.unwrap();
+                client.drained().await;
+                assert_eq!(number(device.recv().await.unwrap().payload()), 10 * life);
+                world.net.target(None);
+                client.send(address(1), &payload(10 * life + 1)).await.unwrap();
+                assert!(world.server().forget(crate::world::ID));
+                world.net.target(Some(server));
+            }
+            client.connected().await;
+            let device = world.device();
+            if life < 2 {
+                assert_eq!(number(device.recv().await.unwrap().payload()), 10 * life + 1);
+            }
+            // The numbers of both directions are those of the new epoch.
+            client.send(address(1), &payload(10 * life + 2)).await.unwrap();
+            assert_eq!(number(device.recv().await.unwrap().payload()), 10 * life + 2);
+            let send = device.send(Message::on_channel(1, 8, 0, &payload(life)));
+            let take = async { client.recv(&mut buffer).await.map(|message| (number(message.payload), message.id)) };
+            let (sent, taken) = tokio::join!(send.into_future(), take);
+            sent.unwrap();
+            let epoch = [2, 3, 3][life as usize];
+            assert_eq!(taken, Ok((life, (epoch, [1, 1, 2][life as usize]))));
+            client.drained().await;
+            assert_eq!(client.counters().quarantined, 0);
+        };
+        beside(runner.run(&world.net), script).await;
     }
 }

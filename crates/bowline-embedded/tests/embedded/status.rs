@@ -173,6 +173,10 @@ fn settings_that_make_no_sense_are_refused() {
     assert_eq!(with(ok.clone(), 133), Some(ConfigError::Buffer { needed: 161 }));
     let config = Config { id: DeviceId::new(&long).unwrap(), ..ok.clone() };
     assert_eq!(with(config, 1), Some(ConfigError::Id { len: 97 }));
+    for timeout in [Duration::from_millis(99), Duration::from_secs(86_401), Duration::MAX] {
+        let config = Config { timeout, ..ok.clone() };
+        assert_eq!(with(config, 1), Some(ConfigError::Timeout));
+    }
     let config = Config { request_instances: (9, 8), ..ok.clone() };
     assert_eq!(with(config, 1), Some(ConfigError::RequestInstances));
     let (mut slots, mut bytes) = ([Slot::EMPTY; 2], [0; 64]);

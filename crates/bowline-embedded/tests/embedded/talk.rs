@@ -2,11 +2,11 @@
 
 use std::pin::pin;
 
-use bowline_embedded::{ClaimError, LinkState, PushError, RequestError};
+use bowline_embedded::{ClaimError, Expiry, LinkState, Message as Packet, Policy, PushError, RequestError};
 use bowline_server::Message;
 use embassy_time::Duration;
 
-use crate::world::{ALL, How, PAYLOAD, World, address, number, payload, soon};
+use crate::world::{ALL, How, PAYLOAD, World, address, is_pending, number, payload, soon};
 
 const COUNT: u32 = 60;
 
@@ -84,12 +84,6 @@ async fn a_message_is_acknowledged_when_it_is_taken_and_not_before() {
         .await;
 }
 
-/// Whether a future is pending.
-fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    std::pin::Pin::new(future).poll(&mut context).is_pending()
-}
-
 /// While nobody takes what has come, the server keeps the rest, and nothing is lost.
 #[tokio::test]
 async fn a_full_inbox_holds_the_server_back() {
@@ -143,12 +137,38 @@ async fn a_full_outbox_refuses_and_send_waits_for_room() {
     world.server_crashes();
 }
 
+/// What a policy drops is told to the server as a gap, and nothing else is touched.
+#[tokio::test]
+async fn only_the_latest_value_goes_out_when_the_link_is_back() {
+    let world = World::runs(How::Open).await;
+    let server = world.server().addresses()[0];
+    let device = world.device();
+    world.net.target(None);
+    world
+        .with_device(world.config(How::Open), async |client| {
+            client.send(address(1), b"first").await.unwrap();
+            for value in [b"1", b"2", b"3"] {
+                let (policy, expiry) = (Policy::KeepLatest, Expiry::Never);
+                let message = Packet { channel: address(2), policy, expiry, payload: value };
+                client.send_message(&message).await.unwrap();
+            }
+            client.send(address(1), b"last").await.unwrap();
+            world.net.target(Some(server));
+            for expected in [&b"first"[..], b"3", b"last"] {
+                assert_eq!(device.recv().await.unwrap().payload(), expected);
+            }
+            client.drained().await;
+            assert_eq!((client.counters().gaps_sent, client.counters().sent), (2, 3));
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn requests_get_their_own_answers_and_late_ones_are_discarded() {
     let world = World::with_echo(How::Encrypted).await;
     world
         .with_device(world.config(How::Encrypted), async |client| {
-            let long = Duration::from_secs(30);
+            let long = Duration::MAX;
             let (mut a, mut b) = ([0; PAYLOAD], [0; PAYLOAD]);
             let (one, two) =
                 tokio::join!(client.request(1, 5, b"one", long, &mut a), client.request(1, 5, b"two", long, &mut b));

@@ -212,3 +212,9 @@ pub(crate) fn number(bytes: &[u8]) -> u32 {
     assert_eq!(bytes, payload(number), "as it was sent");
     number
 }
+
+/// Whether a future is pending.
+pub(crate) fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::Pin::new(future).poll(&mut context).is_pending()
+}
