@@ -43,8 +43,16 @@ pub(super) enum Order {
 /// What happens to a device, for who leads the run.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A link has come up. For the first one after the cut: how many microseconds it took.
-    Up(Began, Option<u64>),
+    /// A link has come up.
+    Up {
+        began: Began,
+        /// The device was never there before.
+        first: bool,
+        /// For the first link after the cut: how many microseconds it took.
+        back: Option<u64>,
+    },
+    /// The device can come back without a full handshake.
+    Ticket,
     /// A link that was up has ended.
     Down(Ended),
     /// An attempt came to nothing.
@@ -101,9 +109,11 @@ pub(super) struct Device {
     pub(super) wire: Wire,
     /// When its link was cut, as long as it is not back.
     pub(super) cut_at: Option<Instant>,
-    /// It was cut.
+    /// It was there, and it was cut.
+    pub(super) was_up: bool,
     pub(super) was_cut: bool,
-    /// The leader was told that everything is done.
+    /// The leader was told that there is a ticket, and that everything is done.
+    pub(super) told_ticket: bool,
     pub(super) told_done: bool,
 }
 
@@ -277,8 +287,9 @@ impl Device {
             if !is_up && speak.is_up() {
                 is_up = true;
                 permit = None;
-                let gone = self.cut_at.take().map(|at| now.since(at).as_micros());
-                self.tell(Event::Up(began, gone));
+                let back = self.cut_at.take().map(|at| now.since(at).as_micros());
+                self.tell(Event::Up { began, first: !self.was_up, back });
+                self.was_up = true;
                 if let Some(largest) = speak.largest().filter(|largest| *largest < self.flow.payload.len()) {
                     break Over::Fatal(format!(
                         "the server takes payloads of at most {largest} bytes (limits.line in its configuration), and \
@@ -286,6 +297,10 @@ impl Device {
                         self.flow.payload.len()
                     ));
                 }
+            }
+            if !self.told_ticket && speak.has_ticket() {
+                self.told_ticket = true;
+                self.tell(Event::Ticket);
             }
             if self.flow.is_done() && matches!(self.order, Order::Measure(_) | Order::Finish) && !self.told_done {
                 self.told_done = true;

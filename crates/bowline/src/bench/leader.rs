@@ -26,6 +26,7 @@ use super::system::{self, Usage};
 use super::tally::{Percentiles, Tally, histogram};
 use super::wire::Wire;
 use crate::cli::FleetArgs;
+use crate::units::count;
 
 /// Time between two looks at what goes on.
 const FRAME: Duration = Duration::from_millis(100);
@@ -55,10 +56,12 @@ struct Seen {
     /// Links that have come up, and that have ended without order.
     ups: u64,
     downs: u64,
-    resumed: u64,
+    /// Devices that were ever there.
+    connected: u64,
     refused: u64,
     failed: u64,
     done: u64,
+    tickets: u64,
     /// Times from the cut to the next link, in microseconds.
     back: Histogram<u64>,
     back_resumed: u64,
@@ -113,7 +116,7 @@ impl Leader {
             };
             let payload = Payload::new(run, number, size.bytes);
             let flow = Flow::new(number, payload, size.window, plan.echoes(), Arc::clone(&tally));
-            let source = sources.get((number / system::PORTS) as usize % sources.len().max(1)).copied();
+            let source = sources.get(number as usize % sources.len().max(1)).copied();
             devices.spawn(
                 Device {
                     id: id.into(),
@@ -126,7 +129,9 @@ impl Leader {
                     order: Order::Stay,
                     wire: Wire::default(),
                     cut_at: None,
+                    was_up: false,
                     was_cut: false,
+                    told_ticket: false,
                     told_done: false,
                 }
                 .run(),
@@ -175,21 +180,11 @@ impl Leader {
             server: None,
             problems: BTreeMap::new(),
         };
-        // Who was interrupted measures nothing more.
         let all_there = connect.connected == u64::from(self.plan.devices);
-        let fine = match &self.plan.what {
-            What::Load(load) => {
-                let (echoes, warm_up, seconds, messages) = (load.echoes, load.warm_up, load.seconds, load.messages);
-                self.loads(&mut report, &Load { echoes, warm_up, seconds, messages }).await?
-            }
-            What::Hold(time) => {
-                let time = *time;
-                self.holds(&mut report, time).await?
-            }
-            What::Storm { restarts } => {
-                let restarts = *restarts;
-                self.storms(&mut report, restarts).await?
-            }
+        let fine = match self.plan.what {
+            What::Load(load) => self.loads(&mut report, load).await?,
+            What::Hold(time) => self.holds(&mut report, time).await?,
+            What::Storm { restarts } => self.storms(&mut report, restarts).await?,
         };
         self.view.finish_and_clear();
         report.interrupted = self.interrupted;
@@ -201,14 +196,14 @@ impl Leader {
     /// Until all devices are there.
     async fn connects(&mut self) -> anyhow::Result<Connect> {
         let all = u64::from(self.plan.devices);
-        self.say(&format!("connecting {all} devices"));
+        self.say(&format!("connecting {}", count(all, "device")));
         let start = Instant::now();
-        self.waits(None, true, |seen| seen.ups >= all).await?;
+        self.waits(None, true, |seen| seen.connected >= all).await?;
         let seconds = (self.seen.last_up - start).as_secs_f64();
-        let connected = self.seen.ups.min(all);
+        let connected = self.seen.connected;
         let connect = Connect {
             connected,
-            seconds,
+            seconds: report::micros(seconds),
             per_second: rate(connected, seconds),
             refused: self.seen.refused,
             failed: self.seen.failed,
@@ -224,10 +219,10 @@ impl Leader {
     }
 
     /// Sends and measures.
-    async fn loads(&mut self, report: &mut Report, load: &Load) -> anyhow::Result<bool> {
+    async fn loads(&mut self, report: &mut Report, load: Load) -> anyhow::Result<bool> {
         let all = report.connect.connected;
-        if !self.interrupted {
-            self.say(&format!("sending for {:?} that do not count", load.warm_up));
+        if !self.interrupted && !load.warm_up.is_zero() {
+            self.say(&format!("warming up for {:?}", load.warm_up));
             self.order(Order::WarmUp);
             self.waits(Some(load.warm_up), false, |_| false).await?;
         }
@@ -243,7 +238,7 @@ impl Leader {
         self.order(Order::Finish);
         self.waits(None, true, |seen| seen.done >= all).await?;
         self.read_meter(&meter, report)?;
-        let left = self.closes().await;
+        let left = self.closes().await?;
 
         let counts = self.tally.total();
         let seconds = counts.last.saturating_sub(start) as f64 / 1e6;
@@ -262,7 +257,13 @@ impl Leader {
             resent: left.resent,
             stray_acks: left.faults.stray,
         });
-        let mut fine = lost == 0 && left.faults.stray == 0 && counts.acks.len() == acknowledged;
+        // Also of the warm-up: then nothing that was to be measured may have been sent at all.
+        let unfinished = all.saturating_sub(self.seen.done);
+        if unfinished > 0 {
+            *self.seen.problems.entry("a device waits in vain for what it has sent".to_owned()).or_default() +=
+                unfinished;
+        }
+        let mut fine = unfinished == 0 && lost == 0 && left.faults.stray == 0 && counts.acks.len() == acknowledged;
         if load.echoes {
             // What was left out has not come, though what was sent later has.
             let received = left.sums.echoed.saturating_sub(left.faults.missed);
@@ -286,14 +287,14 @@ impl Leader {
     /// Does nothing, and sees who stays.
     async fn holds(&mut self, report: &mut Report, time: Duration) -> anyhow::Result<bool> {
         let (meter, start) = (self.meter()?, Instant::now());
-        self.say(&format!("holding {} links for {time:?}", report.connect.connected));
+        self.say(&format!("holding {} for {time:?}", count(report.connect.connected, "link")));
         self.waits(Some(time), false, |_| false).await?;
         let seconds = start.elapsed().as_secs_f64();
         self.read_meter(&meter, report)?;
         let lost = self.seen.downs;
         let connected = self.seen.ups.saturating_sub(lost);
-        self.closes().await;
-        report.hold = Some(Hold { seconds, connected, lost });
+        self.closes().await?;
+        report.hold = Some(Hold { seconds: report::micros(seconds), connected, lost });
         report.links_lost = lost;
         Ok(lost == 0)
     }
@@ -301,6 +302,10 @@ impl Leader {
     /// Cuts all links, or waits until they are, and sees who comes back.
     async fn storms(&mut self, report: &mut Report, restarts: bool) -> anyhow::Result<bool> {
         let all = report.connect.connected;
+        if self.encrypted && !self.interrupted {
+            // Boards have had theirs for long when something happens.
+            self.waits(Some(self.patience), false, |seen| seen.tickets >= all).await?;
+        }
         report.links_lost = self.seen.downs;
         let (meter, mut start) = (self.meter()?, Instant::now());
         let (refused, failed) = (self.seen.refused, self.seen.failed);
@@ -318,11 +323,11 @@ impl Leader {
             self.waits(None, true, |seen| seen.back.len() >= all).await?;
         }
         self.read_meter(&meter, report)?;
-        self.closes().await;
+        self.closes().await?;
         let back = self.seen.back.len();
         report.storm = Some(Storm {
             back,
-            seconds: if back == 0 { 0.0 } else { self.seen.last_up.saturating_duration_since(start).as_secs_f64() },
+            seconds: if back == 0 { 0.0 } else { report::micros((self.seen.last_up - start).as_secs_f64()) },
             back_us: Percentiles::of(&self.seen.back),
             resumed: self.seen.back_resumed,
             refused: self.seen.refused - refused,
@@ -357,15 +362,17 @@ impl Leader {
                 Some(event) = self.events.recv() => self.seen.take(event)?,
                 () = &mut end => return Ok(()),
                 _ = frames.tick() => {
-                    let now = (self.tally.progress(), self.seen.ups);
+                    // Not links: those may come and go for ever.
+                    let now = (self.tally.progress(), self.seen.connected + self.seen.back.len());
                     if now != last {
                         (moved, last) = (Instant::now(), now);
                     } else if must_move && moved.elapsed() > self.patience {
                         return Ok(());
                     }
-                    self.view.set_message(format!(
-                        "{:.0} s: {} up, {} messages", start.elapsed().as_secs_f64(), self.seen.ups - self.seen.downs, now.0
-                    ));
+                    let (seconds, seen) = (start.elapsed().as_secs_f64(), &self.seen);
+                    let back = if seen.back.is_empty() { String::new() } else { format!(", {} back", seen.back.len()) };
+                    let messages = if now.0 == 0 { String::new() } else { format!(", {} messages", now.0) };
+                    self.view.set_message(format!("{seconds:.0} s: {} connected{back}{messages}", seen.connected));
                 }
                 _ = self.interrupt.recv() => {
                     self.interrupted = true;
@@ -376,19 +383,18 @@ impl Leader {
     }
 
     /// Ends all devices, and adds up what is left of them.
-    async fn closes(&mut self) -> Left {
+    async fn closes(&mut self) -> anyhow::Result<Left> {
         self.order(Order::Close);
         let mut sum = Left::default();
         while let Some(left) = self.devices.join_next().await {
-            // A device that has panicked has said so, and leaves nothing.
-            let left = left.unwrap_or_default();
+            let left = left.context("the generator has failed, not the server")?;
             sum.sums.offered += left.sums.offered;
             sum.sums.acked += left.sums.acked;
             sum.sums.echoed += left.sums.echoed;
             sum.resent += left.resent;
             sum.faults.add(left.faults);
         }
-        sum
+        Ok(sum)
     }
 
     fn meter(&self) -> anyhow::Result<Meter> {
@@ -434,10 +440,11 @@ impl Seen {
         Seen {
             ups: 0,
             downs: 0,
-            resumed: 0,
+            connected: 0,
             refused: 0,
             failed: 0,
             done: 0,
+            tickets: 0,
             back: histogram(),
             back_resumed: 0,
             last_up: Instant::now(),
@@ -448,14 +455,13 @@ impl Seen {
 
     fn take(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
-            Event::Up(began, gone) => {
+            Event::Up { began, first, back } => {
                 self.ups += 1;
+                self.connected += u64::from(first);
                 self.last_up = Instant::now();
-                let resumed = u64::from(began == Began::Resumed);
-                self.resumed += resumed;
-                if let Some(gone) = gone {
-                    self.back.saturating_record(gone);
-                    self.back_resumed += resumed;
+                if let Some(back) = back {
+                    self.back.saturating_record(back);
+                    self.back_resumed += u64::from(began == Began::Resumed);
                 }
             }
             Event::Down(ended) => {
@@ -474,7 +480,7 @@ impl Seen {
                         .to_owned(),
                 );
             }
-            Event::Nobody if self.ups == 0 => {
+            Event::Nobody if self.connected == 0 => {
                 bail!("nobody listens there: start `bowline serve`, or say with --server where it is")
             }
             Event::Nobody => {
@@ -482,6 +488,7 @@ impl Seen {
                 self.problem("nobody listens there".to_owned());
             }
             Event::Done => self.done += 1,
+            Event::Ticket => self.tickets += 1,
             Event::Fatal(text) => bail!(text),
         }
         Ok(())

@@ -31,7 +31,7 @@ pub(super) struct Size {
 }
 
 /// What happens once all are connected.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum What {
     Load(Load),
     Hold(Duration),
@@ -39,7 +39,7 @@ pub(super) enum What {
 }
 
 /// Sending.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
     pub(super) echoes: bool,
     pub(super) warm_up: Duration,

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::tally::Percentiles;
+use crate::units::count;
 
 /// All of it.
 #[derive(Debug, Serialize)]
@@ -119,10 +120,15 @@ pub(super) fn rate(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { (count as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
 }
 
+/// Seconds without digits that mean nothing.
+pub(super) fn micros(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e6
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sealed = if self.encrypted { " encrypted" } else { "" };
-        let devices = if self.devices == 1 { "1 device".to_owned() } else { format!("{} devices", self.devices) };
+        let devices = count(self.devices.into(), "device");
         write!(f, "{}, dialect {}{sealed}, {devices}", self.kind, self.dialect)?;
         if let Some(load) = &self.load {
             write!(f, ", {} in flight each, payloads of {} bytes", load.window, load.bytes)?;
@@ -210,8 +216,8 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
 }
 
 /// A row only if there is something to tell.
-fn problem(f: &mut fmt::Formatter<'_>, name: &str, count: u64) -> fmt::Result {
-    if count == 0 { Ok(()) } else { row(f, name, &count.to_string()) }
+fn problem(f: &mut fmt::Formatter<'_>, name: &str, number: u64) -> fmt::Result {
+    if number == 0 { Ok(()) } else { row(f, name, &number.to_string()) }
 }
 
 /// A time given in microseconds.

@@ -20,6 +20,9 @@ pub(super) trait Speak: Send {
     /// Largest payload that the other end takes, once the link is up, if it has said so.
     fn largest(&self) -> Option<usize>;
 
+    /// Whether the device can come back without a full handshake.
+    fn has_ticket(&self) -> bool;
+
     /// Takes what was read, all that is whole.
     fn receive(&mut self, wire: &mut Wire, flow: &mut Flow, now: Instant) -> Result<(), Ended>;
 

@@ -12,7 +12,7 @@ const SPARE: u64 = 64;
 
 /// Connections from one address to one other, with some left for other programs: by default the system gives 28,232
 /// ports to who asks for any.
-pub(super) const PORTS: u32 = 28_000;
+const PORTS: u32 = 28_000;
 
 /// What a process has used.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -62,7 +62,7 @@ pub(super) fn allow_descriptors(connections: u32) -> anyhow::Result<()> {
     )
 }
 
-/// The addresses to connect from, each for [`PORTS`] devices; none if it does not matter.
+/// The addresses to connect from in turn, so that none has more than [`PORTS`] devices; none if it does not matter.
 pub(super) fn sources(server: SocketAddr, given: &[IpAddr], devices: u32) -> anyhow::Result<Vec<IpAddr>> {
     if let Some(wrong) = given.iter().find(|source| source.is_ipv4() != server.is_ipv4()) {
         bail!("--source {wrong}: nobody can connect from there to {server}");

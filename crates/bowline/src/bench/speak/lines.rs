@@ -60,6 +60,10 @@ impl Speak for LinesLink<'_> {
         None
     }
 
+    fn has_ticket(&self) -> bool {
+        false
+    }
+
     fn receive(&mut self, wire: &mut Wire, flow: &mut Flow, now: Instant) -> Result<(), Ended> {
         self.link.handle_heard(now);
         let session = &mut self.state.session;

@@ -69,6 +69,10 @@ impl Speak for NativeLink<'_> {
         Some(self.link.max_payload().into())
     }
 
+    fn has_ticket(&self) -> bool {
+        self.state.ticket.is_some()
+    }
+
     fn receive(&mut self, wire: &mut Wire, flow: &mut Flow, now: Instant) -> Result<(), Ended> {
         let mut consumed = 0;
         let limit = self.link.max_body().saturating_add(self.overhead() as u16);
