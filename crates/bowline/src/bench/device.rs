@@ -90,7 +90,7 @@ impl Clock {
 /// What a device speaks, with what survives its links.
 pub(super) enum Speech {
     Native(NativeState, Option<(KeyId, Key)>),
-    Lines(LinesState),
+    Lines(Box<LinesState>),
 }
 
 /// One device.

@@ -108,7 +108,7 @@ impl Leader {
             let key = keys.as_mut().and_then(Iterator::next);
             let id = key.as_ref().map_or_else(|| keys::id(&fleet.prefix, number), |key| key.id.clone());
             let speech = match fleet.dialect.lines() {
-                Some(dialect) => Speech::Lines(LinesState::new(&id, dialect, &size.header, timeout)),
+                Some(dialect) => Speech::Lines(Box::new(LinesState::new(&id, dialect, &size.header, timeout))),
                 None => {
                     let state = NativeState::new(size.channel(), timeout, size.window, size.bytes);
                     Speech::Native(state, key.map(|key| (key.key_id, key.key)))
