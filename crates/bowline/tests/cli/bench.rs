@@ -447,3 +447,67 @@ fn an_acknowledgement_that_comes_twice_is_found() {
     assert_eq!((&report["load"]["acknowledged"], &report["load"]["lost"]), (&4.into(), &0.into()), "{report}");
     assert!(report["load"]["stray_acks"].as_u64().unwrap() > 0, "{report}");
 }
+
+#[test]
+fn what_is_lost_before_the_measured_time_counts_too() {
+    let address = peer(|_, _| Vec::new());
+    let output = bowline(&[
+        "bench",
+        "latency",
+        "--dialect",
+        "u",
+        "--messages",
+        "4",
+        "--warm-up",
+        "0.3",
+        "--patience",
+        "0.5",
+        "--timeout-ms",
+        "60000",
+        "--json",
+        "--server",
+        &address,
+    ]);
+    let report = report(&output);
+    assert_eq!((output.status.success(), &report["ok"]), (false, &false.into()), "{report}");
+    assert_eq!(report["problems"]["a device waits in vain for what it has sent"], 1, "{report}");
+}
+
+/// One device is let in and thrown out again and again, the other never gets in.
+#[test]
+fn a_device_that_comes_and_goes_is_one_device() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut login = String::new();
+            let read = BufReader::new(stream.try_clone().unwrap()).read_line(&mut login);
+            if read.is_ok() && login == "bench-0\n" {
+                // It may be gone already.
+                let _ = stream.write_all(b"\n");
+            }
+        }
+    });
+    let output = bowline(&[
+        "bench",
+        "hold",
+        "--dialect",
+        "u",
+        "--devices",
+        "2",
+        "--seconds",
+        "0",
+        "--patience",
+        "2",
+        "--json",
+        "--server",
+        &address,
+    ]);
+    let report = report(&output);
+    assert_eq!((output.status.success(), &report["connect"]["connected"]), (false, &1.into()), "{report}");
+    assert!(
+        report["links_lost"].as_u64().unwrap() > 0 && report["connect"]["failed"].as_u64().unwrap() > 0,
+        "{report}"
+    );
+}
