@@ -130,6 +130,15 @@ impl Keys {
         self.change(|table| table.issue(id, today)).map(|(issued, _)| issued)
     }
 
+    /// Makes the first keys of many devices in one change of the file: all of them, or none.
+    ///
+    /// # Errors
+    /// As [`Keys::issue`].
+    pub fn issue_all<'a>(&self, ids: impl IntoIterator<Item = &'a str>, today: Date) -> Result<Vec<Issued>, KeysError> {
+        let issue = |table: &mut Table| ids.into_iter().map(|id| table.issue(id, today)).collect();
+        self.change(issue).map(|(issued, _)| issued)
+    }
+
     /// Makes a second key for a device. The first one stays in force until the device has shown the
     /// second, or one of them is revoked.
     ///

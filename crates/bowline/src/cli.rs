@@ -8,9 +8,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::demo::DemoArgs;
 use crate::how::How;
 
+mod bench;
 mod ledger;
 mod record;
 
+pub(crate) use bench::{
+    BenchArgs, BenchCommand, BenchDialect, BenchKeysArgs, FleetArgs, HoldArgs, LatencyArgs, LoadArgs, SizeArgs,
+    StormArgs,
+};
 pub(crate) use ledger::{
     DeadArgs, DeadCommand, DeadLetters, DeviceCommand, ForgetDeviceArgs, ListDeadArgs, ShowDeadArgs, ShowDeviceArgs,
     TakeDeadArgs,
@@ -58,6 +63,8 @@ pub(crate) enum Command {
     Key(KeyArgs),
     /// Show the point in half a minute: cut links, a restarted server, nothing lost
     Demo(DemoArgs),
+    /// Put load on a server and measure it: latency, throughput, echoes, idle links, everyone back at once
+    Bench(BenchArgs),
 }
 
 #[derive(Debug, Args)]

@@ -164,14 +164,14 @@ fn describe(state: KeyState) -> &'static str {
 }
 
 /// What the running server made of a change.
-enum Told {
+pub(crate) enum Told {
     Server(KeysReloaded),
     NoServer,
     Failed(anyhow::Error),
 }
 
 /// Has the running server, if there is one, read the keys again.
-async fn tell(data: &Path) -> Told {
+pub(crate) async fn tell(data: &Path) -> Told {
     let asked = async {
         let Some(mut server) = Client::find(data).await? else { return Ok(Told::NoServer) };
         Ok(Told::Server(server.post("/v1/keys/reload", &()).await?))
@@ -190,7 +190,7 @@ impl Told {
     }
 
     /// Says what the running server does, or why it does not.
-    fn report(self, effect: &str) -> anyhow::Result<()> {
+    pub(crate) fn report(self, effect: &str) -> anyhow::Result<()> {
         match self {
             Told::Server(KeysReloaded { ids }) => {
                 eprintln!("The running server knows ({} with keys): {effect}.", count(ids as u64, "id"));
@@ -256,7 +256,7 @@ fn qr(line: &[u8]) -> anyhow::Result<String> {
 }
 
 /// Says what to do about an error.
-fn advise(error: KeysError, keys: &Keys) -> anyhow::Error {
+pub(crate) fn advise(error: KeysError, keys: &Keys) -> anyhow::Error {
     let advice = match &error {
         KeysError::Unknown { id } => {
             let known = keys.list();
@@ -274,7 +274,7 @@ fn advise(error: KeysError, keys: &Keys) -> anyhow::Error {
     anyhow!("{error}: {advice}")
 }
 
-fn today() -> Date {
+pub(crate) fn today() -> Date {
     // Before 1970 it is 1970: the date is only for people.
     Date::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }

@@ -2,6 +2,7 @@
 //! [`fuzzing`]; nothing here is for other programs to build on.
 
 mod app;
+mod bench;
 mod cli;
 mod config;
 mod confirm;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Dead(args) => runtime().and_then(|runtime| runtime.block_on(dead::run(args))),
         Command::Record(args) => record::run(args),
         Command::Key(args) => runtime().and_then(|runtime| runtime.block_on(key::run(args))),
+        Command::Bench(args) => bench::run(args),
         Command::Demo(args) => runtime().and_then(|runtime| runtime.block_on(demo::run(args))),
     };
     result.unwrap_or_else(|error| {

@@ -44,6 +44,45 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// A command of `bowline` that runs while the test goes on.
+pub(crate) struct Running {
+    child: Child,
+    log: Lines,
+}
+
+impl Running {
+    pub(crate) fn starts(arguments: &[&str]) -> Self {
+        let mut child =
+            command(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Lines::of(child.stderr.take().unwrap());
+        Running { child, log }
+    }
+
+    /// Waits until it says a line with `text` in it on standard error.
+    pub(crate) fn says(&mut self, text: &str) {
+        self.log.waits_for(text);
+    }
+
+    /// Asked to stop, as by Ctrl-C.
+    pub(crate) fn is_interrupted(&self) {
+        signal(&self.child, "INT");
+    }
+
+    /// Waits for its end: whether it was a good one, and what came on standard output.
+    pub(crate) fn ends(mut self) -> (bool, String) {
+        let mut text = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        (self.child.wait().unwrap().success(), text)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A running `bowline serve`, on a port the system chose, with a data folder of its own.
 pub(crate) struct Server {
     child: Child,
@@ -81,6 +120,10 @@ impl Server {
 
     pub(crate) fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    pub(crate) fn pid(&self) -> String {
+        self.child.id().to_string()
     }
 
     pub(crate) fn data(&self) -> &str {

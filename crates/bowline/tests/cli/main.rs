@@ -1,5 +1,6 @@
 //! The binary from outside: its messages, and boards that run a real MicroPython against it.
 
+mod bench;
 mod boards;
 mod client;
 mod commands;
