@@ -317,10 +317,6 @@ fn explore(dialect: Dialect, sender: Side, budget: Budget) {
     checker.assert_properties();
 }
 
-fn is_large() -> bool {
-    std::env::var_os("BOWLINE_MODEL").is_some_and(|value| value == "large")
-}
-
 /// Both dialects, both ways. Where many faults are explored, a server on H has too many states with best effort.
 fn explore_all(small: Budget, large: Budget) {
     let budget = if std::env::var_os("BOWLINE_MODEL").is_some_and(|value| value == "large") { large } else { small };
