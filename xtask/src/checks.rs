@@ -129,6 +129,7 @@ fn model(context: &mut Context) -> Result<Outcome> {
     let arguments = ["test", "--profile", "sim", "--package", "bowline-proto", "--lib", "native::tests::model"];
     command::run(cargo(&context.root).env("BOWLINE_MODEL", "large").args(arguments).args([
         "--",
+        "legacy::tests::laps",
         "--nocapture",
         "--test-threads=1",
     ]))?;
