@@ -60,6 +60,13 @@ impl Cursor {
             }
             self.place.offset += grain;
         }
+        // No record begins here, but one may end here.
+        let mut tail = [0xff; CHUNK];
+        let tail = &mut tail[..Media::<F>::PAGE.saturating_sub(self.place.offset) as usize];
+        media.read(self.place, tail).await?;
+        if tail.iter().any(|&byte| byte != 0xff) {
+            self.used = Media::<F>::PAGE;
+        }
         Ok(None)
     }
 }

@@ -84,12 +84,13 @@ impl Totals {
         self.iter().flat_map(|(_, count)| count.to_be_bytes()).collect()
     }
 
-    /// What an earlier version has not counted is 0; what a later one has counted is left out.
+    /// What an earlier version has not counted is 0, and so is a count that cannot be: the next one is added to it. What a
+    /// later one has counted is left out.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         let mut totals = Totals::default();
         let (counts, _) = bytes.as_chunks::<8>();
         for (slot, count) in totals.values_mut().zip(counts) {
-            *slot = u64::from_be_bytes(*count);
+            *slot = Some(u64::from_be_bytes(*count)).filter(|&count| count < COUNT_LIMIT).unwrap_or(0);
         }
         totals
     }
@@ -110,6 +111,9 @@ impl Totals {
         self
     }
 }
+
+/// More than anything here can come to. What a stored ledger says beyond is damage.
+const COUNT_LIMIT: u64 = 1 << 62;
 
 /// What is known of the time without a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -152,5 +156,12 @@ mod tests {
         assert_eq!(Totals::from_bytes(&all[..12]).received, 7, "a shorter one");
         all.extend([0; 24]);
         assert_eq!(Totals::from_bytes(&all).quarantined, 9, "a longer one");
+    }
+    /// Adding to it overflowed, where the server was built with checks.
+    #[test]
+    fn a_count_that_cannot_be_is_not_counted_on() {
+        let damaged = [&7_u64.to_be_bytes()[..], &[0xff; 22 * 8]].concat();
+        let totals = Totals::from_bytes(&damaged);
+        assert_eq!(totals, Totals { received: 7, ..Totals::default() });
     }
 }

@@ -69,6 +69,41 @@ fn every_rotten_bit_is_found() {
     assert!(told >= 7 * 20 * 8, "each bit of each payload");
 }
 
+fn message(payload: &[u8]) -> Message<'_> {
+    Message { channel: Channel::default(), policy: Policy::Block, expiry: Expiry::Never, payload }
+}
+
+/// A bit that has rotted where nothing is written yet: nothing is written there. At the end of a page, where no record
+/// begins, it was not looked for, and the message over it was lost.
+#[test]
+fn a_rotten_bit_in_free_space_costs_no_message() {
+    let mut begun = Flash::new(5);
+    let mut slots = [Slot::EMPTY; 16];
+    {
+        let (mut outbox, _) = run(Outbox::open(&mut begun, &mut slots, 24, Clock::default())).unwrap();
+        run(outbox.push(&message(&[1; 20]), 0, Clock::default())).unwrap();
+    }
+    let free = (0..begun.image().len()).filter(|&at| begun.image()[at] == 0xff);
+    for (at, len) in free.flat_map(|at| [1, 9, 17].map(|len| (at, len))) {
+        let mut nor = begun.clone();
+        nor.rots(at, at as u8);
+        let (mut outbox, report) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+        if report.waiting == 0 {
+            // It was no free space, but all ones of a record.
+            continue;
+        }
+        // With one of these lengths a record ends where the page does, whatever else is in it.
+        for seq in 2..=9 {
+            let payload = [seq as u8; 24];
+            let payload = &payload[..len];
+            assert_eq!(run(outbox.push(&message(payload), 0, Clock::default())), Ok(seq), "byte {at:#x}");
+            let mut buffer = [0; 24];
+            let read = run(outbox.read(seq, &mut buffer)).map(|read| read.payload);
+            assert_eq!(read, Ok(payload), "byte {at:#x}");
+        }
+    }
+}
+
 /// A message that goes bad while the board runs is not handed out; it becomes a gap, which stays one.
 #[test]
 fn what_rots_later_becomes_a_gap() {
