@@ -51,16 +51,25 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
     ///
     /// Cancel-safe: dropping the future ends the link, and the next call goes on where this one was.
     pub async fn run<N: TcpConnect>(&mut self, tcp: &N) -> ! {
-        self.run_on(tcp, &mut Wired).await
+        self.supervises(tcp, &mut Wired, Supervision::NONE).await
     }
 
     /// As [`Runner::run`], on a network that has to be joined: it is joined, left when the server cannot be reached
     /// through it ([`Config::supervision`]), and joined again.
     pub async fn run_on<N: TcpConnect, W: Network>(&mut self, tcp: &N, network: &mut W) -> ! {
+        self.supervises(tcp, network, self.config.supervision).await
+    }
+
+    async fn supervises<N: TcpConnect, W: Network>(
+        &mut self,
+        tcp: &N,
+        network: &mut W,
+        supervision: Supervision,
+    ) -> ! {
         let mut state = Supervised::default();
         loop {
-            let is_of_use = state.unreached < self.config.supervision.leave_after && network.is_up();
-            let reason = if is_of_use || self.joins(network, &mut state).await {
+            let is_of_use = state.unreached < supervision.leave_after && network.is_up();
+            let reason = if is_of_use || self.joins(network, &supervision, &mut state).await {
                 self.shared.state.borrow_mut().signal = network.signal();
                 self.link_on(tcp, network, &mut state).await
             } else {
@@ -70,15 +79,20 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
         }
     }
 
-    async fn joins<W: Network>(&mut self, network: &mut W, state: &mut Supervised) -> bool {
-        let Supervision { join_timeout, stable, .. } = self.config.supervision;
+    async fn joins<W: Network>(
+        &mut self,
+        network: &mut W,
+        supervision: &Supervision,
+        state: &mut Supervised,
+    ) -> bool {
+        let Supervision { join_timeout, stable, .. } = *supervision;
         self.shared.due.set(clock::now() + clock::span(join_timeout).scaled(2, 1) + clock::span(stable));
         if state.attempts > 0 || state.joined {
             // Whether it could or not, the next attempt follows.
             let _ = with_deadline(clock::after(join_timeout), network.leave()).await;
         }
         state.attempts = state.attempts.saturating_add(1);
-        if self.config.supervision.joins(network).await {
+        if supervision.joins(network).await {
             *state = Supervised { joined: true, attempts: 0, unreached: 0 };
             return true;
         }

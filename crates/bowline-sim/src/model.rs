@@ -208,16 +208,21 @@ impl Stream {
         Some(format!("{number} of {} is missing (accepted {accepted}, acked {acked}, life {life})", self.sent.len()))
     }
 
-    /// Messages that have to come and have not.
-    pub(crate) fn pending(&self) -> u64 {
-        self.sent.iter().filter(|sent| self.must_come(sent)).count() as u64
+    /// Messages that may still come, also those of which the sender does not know whether they were accepted.
+    pub(crate) fn waiting(&self) -> u64 {
+        let waits = |sent: &&Sent| !sent.delivered && !sent.dropped && (self.sender_has(sent) || sent.acked);
+        self.sent.iter().filter(waits).count() as u64
+    }
+
+    /// Whether the sender has not forgotten it.
+    fn sender_has(&self, sent: &Sent) -> bool {
+        self.sender == Keeps::All || sent.life == self.sender_life
     }
 
     fn must_come(&self, sent: &Sent) -> bool {
         // Whoever still has it.
-        let sender_has = self.sender == Keeps::All || sent.life == self.sender_life;
         let receiver_has = self.receiver == Keeps::All || sent.receiver == self.receiver_life;
-        let promised = sent.accepted && sender_has || sent.acked;
+        let promised = sent.accepted && self.sender_has(sent) || sent.acked;
         let excused = sent.best_effort || sent.dropped || sent.droppable && !sent.acked;
         !self.unpromised && !excused && !sent.delivered && promised && receiver_has
     }

@@ -294,7 +294,7 @@ impl World {
         let state = self.lock();
         let lines = |device: usize| !matches!(self.natures[device].dialect, Dialect::Native);
         let waiting = state.streams.iter().enumerate().filter(|(device, _)| lines(*device));
-        waiting.map(|(_, [up, down])| up.pending().max(down.pending()) * ONE_LINE).max().unwrap_or(0)
+        waiting.map(|(_, [up, down])| up.waiting().max(down.waiting()) * ONE_LINE).max().unwrap_or(0)
     }
 
     fn missing(&self) -> Option<String> {

@@ -145,6 +145,16 @@ impl Waiting {
         self.call.is_some()
     }
 
+    /// Takes no more transactions.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Somebody commits.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.lock().busy
+    }
+
     fn tell(&self) {
         match &self.call {
             Some(call) => call(),

@@ -260,8 +260,7 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.shared.queue.close();
         if self.is_driven() {
-            while work(&self.shared, &self.writer) {}
-            Writer::lock(&self.writer).close();
+            finish(&self.shared, &self.writer);
         }
         if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
             // A panic of the writer has been reported by its hook, and its callers have been told.
@@ -286,7 +285,11 @@ pub struct Worker {
 impl Worker {
     /// Commits a group of those that wait and answers them. Says whether there were any. Blocks on the disk.
     pub fn work(&self) -> bool {
-        work(&self.shared, &self.writer)
+        let worked = work(&self.shared, &self.writer);
+        if worked && self.shared.queue.is_closed() {
+            finish(&self.shared, &self.writer);
+        }
+        worked
     }
 }
 
@@ -308,6 +311,16 @@ fn work(shared: &Shared, writer: &Mutex<Writer>) -> bool {
     Writer::work(writer, group);
     shared.queue.done();
     true
+}
+
+/// Commits what waits for a store that is closed, and closes its files. Whoever is committing does it afterwards: an
+/// answer may have been what dropped the store.
+fn finish(shared: &Shared, writer: &Mutex<Writer>) {
+    if shared.queue.is_busy() {
+        return;
+    }
+    while work(shared, writer) {}
+    Writer::lock(writer).close();
 }
 
 /// What the store and its writer share.

@@ -129,3 +129,25 @@ async fn a_server_that_is_not_there_at_first_is_told() {
     let said = ["join true", "no server 1", "no server 2", "no server 3", "leave", "join true"];
     assert_eq!(wifi.said.take(), said);
 }
+
+/// The simulator found boards on a wire that paused for two seconds after every five attempts.
+#[tokio::test]
+async fn what_is_not_to_be_joined_is_not_left_either() {
+    let mut world = World::runs(How::Open).await;
+    world.server_crashes();
+    // Waited for, this would last longer than any test.
+    let supervision = Supervision { stable: Duration::from_secs(3600), leave_after: 1, ..Supervision::DEFAULT };
+    let config = Config { supervision, ..world.config(How::Open) };
+    let (mut slots, mut bytes) = ([Slot::EMPTY; 8], [0; 8 * PAYLOAD]);
+    let outbox = RamOutbox::new(&mut slots, &mut bytes, PAYLOAD);
+    let mut memory = Memory::new();
+    let (client, mut runner) = bowline_embedded::new(&mut memory, outbox, config, Rng(1).fills()).unwrap();
+    let net = world.net.clone();
+    let script = async {
+        let mut watch = client.watch();
+        while watch.changed().await.failures < 3 {}
+        world.server_starts().await;
+        client.connected().await;
+    };
+    beside(runner.run(&net), script).await;
+}

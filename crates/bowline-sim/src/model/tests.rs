@@ -25,7 +25,7 @@ fn all_in_order_is_good_and_what_has_not_come_is_missing() {
     comes(&mut stream, 0, 1).unwrap();
     assert!(stream.missing().unwrap().starts_with("1 of 2 is missing"));
     comes(&mut stream, 1, 2).unwrap();
-    assert_eq!((stream.missing(), stream.counts(), stream.pending()), (None, (2, 2), 0));
+    assert_eq!((stream.missing(), stream.counts(), stream.waiting()), (None, (2, 2), 0));
 }
 
 #[test]

@@ -150,7 +150,9 @@ impl Host {
         let work = Arc::new(Notify::new());
         let call = Arc::clone(&work);
         let quota = Quota { count: 200, bytes: 1 << 20 };
-        let limits = Limits { inbox: quota, outbox: quota, log_pages: 60, ..Limits::default() };
+        // After bits have rotted everything is looked at: what is not needed now may be later, and the copy is old then.
+        let check_at_open = self.whole.is_some();
+        let limits = Limits { inbox: quota, outbox: quota, log_pages: 60, check_at_open, ..Limits::default() };
         match Store::open_driven(disk.path(), self.durability(), limits, move || call.notify_one()) {
             Ok((store, worker)) => {
                 let latency = self.random.u64(1..=8);

@@ -46,6 +46,24 @@ fn a_store_that_ends_commits_what_waits() {
     assert_eq!(see(&open(folder.path())), state_after(Some(0)));
 }
 
+/// The simulator hung here: the answer's owner was the last one that held the store.
+#[test]
+fn a_store_that_ends_in_an_answer_commits_what_waits() {
+    let folder = fast_folder();
+    let limits = Limits { group: 1, ..Limits::default() };
+    let (store, worker, _) = driven(folder.path(), Durability::Fsync, limits);
+    let store = Arc::new(store);
+    let last = Arc::clone(&store);
+    store.commit_with(transaction(0), move |_| drop(last)).expect("queued");
+    let behind = store.commit(transaction(1));
+    drop(store);
+    assert!(worker.work());
+    behind.wait().expect("committed at the end");
+    assert!(!worker.work(), "nothing is left");
+    drop(worker);
+    assert_eq!(see(&open(folder.path())), state_after(Some(1)));
+}
+
 #[test]
 fn without_its_worker_a_store_takes_nothing_and_says_so() {
     let folder = fast_folder();
