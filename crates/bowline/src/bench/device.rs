@@ -89,7 +89,7 @@ impl Clock {
 
 /// What a device speaks, with what survives its links.
 pub(super) enum Speech {
-    Native(NativeState, Option<(KeyId, Key)>),
+    Native(Box<NativeState>, Option<(KeyId, Key)>),
     Lines(Box<LinesState>),
 }
 
