@@ -111,7 +111,7 @@ impl Leader {
                 Some(dialect) => Speech::Lines(Box::new(LinesState::new(&id, dialect, &size.header, timeout))),
                 None => {
                     let state = NativeState::new(size.channel(), timeout, size.window, size.bytes);
-                    Speech::Native(state, key.map(|key| (key.key_id, key.key)))
+                    Speech::Native(Box::new(state), key.map(|key| (key.key_id, key.key)))
                 }
             };
             let payload = Payload::new(run, number, size.bytes);
