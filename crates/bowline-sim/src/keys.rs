@@ -1,9 +1,13 @@
-//! The keys of the sealed devices of all worlds.
+//! What all worlds begin with: the keys of sealed devices, and an empty store.
+
+use std::io;
 
 use anyhow::Result;
 use bowline_server::{Date, Keys};
+use bowline_store::{Durability, Limits, Store};
+use bowline_store_vfs::Files;
 
-use crate::disk::folder;
+use crate::disk::{SimDisk, folder};
 
 /// Sealed devices in a world, at most.
 pub(crate) const DEVICES: usize = 4;
@@ -14,6 +18,8 @@ pub(crate) const DEVICES: usize = 4;
 pub(crate) struct Provisioned {
     folder: tempfile::TempDir,
     lines: Vec<String>,
+    /// A store with nothing in it.
+    empty: Files,
 }
 
 impl Provisioned {
@@ -22,7 +28,14 @@ impl Provisioned {
         let keys = Keys::open(folder.path())?;
         let line = |device| Ok(keys.issue(&id(device), Date::from_unix(1_700_000_000))?.line().to_string());
         let lines = (0..DEVICES).map(line).collect::<Result<_>>()?;
-        Ok(Provisioned { folder, lines })
+        let disk = SimDisk::new()?;
+        drop(Store::open(disk.path(), Durability::Os, Limits::default())?);
+        Ok(Provisioned { folder, lines, empty: disk.backup() })
+    }
+
+    /// A disk with an empty store: to have each world make its own would be a fifth of its time.
+    pub(crate) fn disk(&self) -> io::Result<SimDisk> {
+        SimDisk::with(self.empty.clone())
     }
 
     /// What a sealed device was provisioned with.

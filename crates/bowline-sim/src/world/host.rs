@@ -90,7 +90,9 @@ pub(super) struct Ending {
 
 impl Host {
     pub(super) fn new(world: Shared, place: Place, stores: bool, orders: mpsc::UnboundedReceiver<Order>) -> Self {
-        let medium = stores.then(SimDisk::new).and_then(|disk| world.gives(disk)).map(Medium::Disk);
+        let is_new = stores && world.random(|random| random.u32(..8) == 0);
+        let disk = stores.then(|| if is_new { SimDisk::new() } else { world.provisioned.disk() });
+        let medium = disk.and_then(|disk| world.gives(disk)).map(Medium::Disk);
         Self::with(world, place, medium, orders)
     }
 
