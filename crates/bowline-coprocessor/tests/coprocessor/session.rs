@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use bowline_coprocessor::{Board, NoReset};
 use bowline_embedded::{
-    Address, Backoff, Client, Config, DeviceId, Provision, RamOutbox, Resources, Slot, Supervision, buffer_for,
-    inbox_for,
+    Address, Backoff, Config, DeviceId, Provision, RamOutbox, Resources, Slot, Supervision, buffer_for, inbox_for,
 };
 use bowline_proto::time::Duration as Span;
 use bowline_server::{Admission, Date, Keys, Server};
@@ -75,7 +74,9 @@ async fn goes_on(fate: Fate) -> Seen {
     let is_done = Cell::new(false);
     let fates = async {
         while !is_done.get() {
-            tokio::time::sleep(Duration::from_millis(random.u64(20..400))).await;
+            // A bad line takes longer to come to a link.
+            let most = if fate.cuts { 1_500 } else { 400 };
+            tokio::time::sleep(Duration::from_millis(random.u64(20..most))).await;
             if fate.crashes {
                 crash.notify_one();
             }
@@ -122,7 +123,8 @@ async fn goes_on(fate: Fate) -> Seen {
         assert_eq!(ledger.borrow().0, all, "to the board");
         assert_eq!(ledger.borrow().1, all, "to the server");
         let report = board.report();
-        Seen { connects: connects(&client), restarts: report.restarts, damaged: report.damaged }
+        println!("links {}, {report:?}", client.connects());
+        Seen { connects: client.connects(), restarts: report.restarts, damaged: report.damaged }
     };
     let mut network = &board;
     let sides = join3(
@@ -131,10 +133,6 @@ async fn goes_on(fate: Fate) -> Seen {
         runner.run_on(&board, &mut network),
     );
     beside(sides, script).await
-}
-
-fn connects(client: &Client<'_, RamOutbox<'_>>) -> u32 {
-    client.connects()
 }
 
 #[tokio::test]
