@@ -4,9 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Those without a test, because what they are about is not there yet. A number leaves this list and never comes back.
-const NOT_BUILT: [&str; 2] = ["r47", "r48"];
-
 /// The tests of each scenario in the tree, with their files, relative to the root.
 type Tests = BTreeMap<String, BTreeSet<(PathBuf, String)>>;
 
@@ -62,11 +59,10 @@ fn functions(source: &str) -> Vec<(String, bool)> {
     functions
 }
 
-/// The scenarios of the page with the tests that it names, and those that it says are not built.
-fn told(page: &str) -> (Tests, BTreeSet<String>) {
-    let (built, not_built) = page.split_once("## Not yet built").expect("the page says what is not built");
+/// The scenarios of the page with the tests that it names.
+fn told(page: &str) -> Tests {
     let (mut tests, mut number, mut file) = (Tests::new(), String::new(), PathBuf::new());
-    for line in built.lines() {
+    for line in page.lines() {
         let quoted = line.split('`').nth(1).unwrap_or_default();
         if let Some(heading) = line.strip_prefix("### ") {
             number = heading.to_owned();
@@ -77,25 +73,22 @@ fn told(page: &str) -> (Tests, BTreeSet<String>) {
             tests.get_mut(&number).unwrap().insert((file.clone(), quoted.to_owned()));
         }
     }
-    let numbers = not_built.lines().filter_map(|line| line.strip_prefix("- ")?.split_once(':'));
-    (tests, numbers.map(|(number, _)| number.to_owned()).collect())
+    tests
 }
 
 #[test]
-fn every_scenario_has_a_test_or_is_said_to_have_none() {
+fn every_scenario_has_a_test() {
     let tests = tests_in_the_tree();
     let without: Vec<String> = all().into_iter().filter(|number| !tests.contains_key(number)).collect();
-    assert_eq!(without, NOT_BUILT, "scenarios without a test `fn rNN_…`");
+    assert!(without.is_empty(), "scenarios without a test `fn rNN_…`: {without:?}");
     let strange: Vec<&String> = tests.keys().filter(|number| !all().contains(*number)).collect();
     assert!(strange.is_empty(), "there are no scenarios {strange:?}");
 }
 
 #[test]
 fn the_page_accounts_for_every_scenario_by_tests_that_exist() {
-    let (told, not_built) = told(&page());
-    assert_eq!(not_built, NOT_BUILT.map(str::to_owned).into());
-    let accounted: BTreeSet<String> = told.keys().chain(&not_built).cloned().collect();
-    assert_eq!(accounted, all());
+    let told = told(&page());
+    assert_eq!(told.keys().cloned().collect::<BTreeSet<String>>(), all());
     let tests = tests_in_the_tree();
     for (number, named) in &told {
         assert!(!named.is_empty(), "docs/scenarios.md names no test of {number}");

@@ -68,8 +68,7 @@ async fn goes_on(fate: Fate) -> Seen {
     let (mut slots, mut bytes) = ([Slot::EMPTY; 8], [0; 8 * PAYLOAD]);
     let outbox = RamOutbox::new(&mut slots, &mut bytes, PAYLOAD);
     let mut memory = Memory::new();
-    let (client, mut runner) =
-        bowline_embedded::new(&mut memory, outbox, config, |bytes| fastrand::fill(bytes)).unwrap();
+    let (client, mut runner) = bowline_embedded::new(&mut memory, outbox, config, fastrand::fill).unwrap();
 
     let is_done = Cell::new(false);
     let fates = async {
