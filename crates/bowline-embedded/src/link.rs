@@ -3,11 +3,12 @@
 use bowline_proto::native::wire::{Data, record};
 use bowline_proto::native::{CloseReason, Item, Link, Output, Received};
 use bowline_proto::time::Instant;
-use bowline_secure::{Carrier, Ticket, Transport, is_security_body};
+use bowline_secure::{Carrier, is_security_body};
 use embassy_futures::select::{Either, Either3, select, select3};
 use embassy_time::{Duration, with_timeout};
 use embedded_io_async::{Error as _, ErrorKind, Read, Write};
 
+use crate::seal::{Ticket, Transport};
 use crate::shared::Shared;
 use crate::status::LinkState;
 use crate::wire::Wire;
