@@ -2,12 +2,13 @@
 //!
 //! `crates/bowline-embedded/sizes` is built once without a client and once for each kind of client, optimized for size. Flash is
 //! the difference of what the linker puts there; memory is what the compiler says of each part, which the program carries in a
-//! section of its own.
+//! section of its own. The stack is measured in QEMU, where a client talks to a server.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -29,12 +30,20 @@ struct Kind {
     title: &'static str,
     /// Most bytes of flash and memory; `None` where there is no budget.
     budget: Option<(u64, u64)>,
+    /// The features of the program that measures its stack.
+    stack: Option<&'static str>,
 }
 
 const KINDS: [Kind; 3] = [
-    Kind { name: "open", features: "open", title: "open", budget: Some((24 << 10, 4 << 10)) },
-    Kind { name: "keys", features: "keys", title: "encrypted", budget: Some((48 << 10, 8 << 10)) },
-    Kind { name: "flash", features: "keys,flash", title: "encrypted, outbox on flash", budget: None },
+    Kind { name: "open", features: "open", title: "open", budget: Some((24 << 10, 4 << 10)), stack: Some("stack") },
+    Kind {
+        name: "keys",
+        features: "keys",
+        title: "encrypted",
+        budget: Some((48 << 10, 8 << 10)),
+        stack: Some("stack,keys"),
+    },
+    Kind { name: "flash", features: "keys,flash", title: "encrypted, outbox on flash", budget: None, stack: None },
 ];
 
 /// The parts in the order of `SIZES` in `sizes/src/client.rs`, and whether they count as the client's memory.
@@ -49,6 +58,12 @@ const PARTS: [(&str, &str, bool); 8] = [
     ("application", "future of an application that sends, receives and requests, with a buffer of 256", false),
 ];
 
+/// What is compared.
+const TOTALS: [&str; 3] = ["CODE", "RAM", "STACK"];
+
+/// Runs the program that measures its stack.
+const QEMU: &str = "qemu-system-arm";
+
 /// Growth beyond this many hundredths of what is recorded fails.
 const TOLERANCE: u64 = 5;
 
@@ -60,6 +75,9 @@ fn run(context: &mut Context) -> Result<Outcome> {
         Ok(toolchain) => toolchain,
         Err(error) => return context.unavailable(format!("no toolchain for {TARGET}: {error:#}")),
     };
+    if !command::succeeds(Command::new(QEMU).arg("--version")) {
+        return context.unavailable(format!("no {QEMU} (`apt-get install {QEMU}`): nothing was measured"));
+    }
     let sizes = measure(context, &toolchain)?;
     let table = table(&sizes);
     println!("{table}");
@@ -89,10 +107,11 @@ fn folder(root: &Path) -> PathBuf {
 }
 
 fn measure(context: &Context, toolchain: &Toolchain) -> Result<Sizes> {
-    let without = Program::read(&build(context, toolchain, "")?)?.flash;
+    let read = |program: PathBuf| Program::read(&fs::read(&program).with_context(|| program.display().to_string())?);
+    let without = read(build(context, toolchain, "")?)?.flash;
     let mut sizes = Sizes::new();
-    for Kind { name, features, .. } in KINDS {
-        let program = Program::read(&build(context, toolchain, features)?)?;
+    for Kind { name, features, stack, .. } in KINDS {
+        let program = read(build(context, toolchain, features)?)?;
         let mut memory = 0;
         for ((part, _, counts), bytes) in PARTS.iter().zip(program.parts) {
             sizes.insert(format!("{name}.{part}"), bytes);
@@ -100,12 +119,24 @@ fn measure(context: &Context, toolchain: &Toolchain) -> Result<Sizes> {
         }
         sizes.insert(format!("{name}.RAM"), memory);
         sizes.insert(format!("{name}.CODE"), program.flash - without);
+        if let Some(features) = stack {
+            sizes.insert(format!("{name}.STACK"), runs(&build(context, toolchain, features)?)?);
+        }
     }
     Ok(sizes)
 }
 
-/// The program's file.
-fn build(context: &Context, toolchain: &Toolchain, features: &str) -> Result<Vec<u8>> {
+/// How deep the stack of a program gets, which it says itself.
+fn runs(program: &Path) -> Result<u64> {
+    let board = ["-machine", "lm3s6965evb", "-nographic", "-monitor", "none", "-serial", "none", "-semihosting"];
+    let mut qemu = Command::new("timeout");
+    let said = command::output(qemu.arg("60").arg(QEMU).args(board).arg("-kernel").arg(program))?;
+    let depth = said.lines().find_map(|line| line.strip_prefix("stack ")?.parse().ok());
+    depth.with_context(|| format!("expected `stack N` from the program, it said: {said}"))
+}
+
+/// Where the program is.
+fn build(context: &Context, toolchain: &Toolchain, features: &str) -> Result<PathBuf> {
     let folder = folder(&context.root);
     let (sysroot, host) = (command::rustc_prints("sysroot")?, command::rustc("host")?);
     let linker = Path::new(&sysroot).join("lib/rustlib").join(host).join("bin/rust-lld");
@@ -124,8 +155,7 @@ fn build(context: &Context, toolchain: &Toolchain, features: &str) -> Result<Vec
             .arg("--target-dir")
             .arg(&target),
     )?;
-    let program = target.join(TARGET).join("release/bowline-sizes");
-    fs::read(&program).with_context(|| program.display().to_string())
+    Ok(target.join(TARGET).join("release/bowline-sizes"))
 }
 
 /// What a program's file says.
@@ -189,16 +219,17 @@ fn grown(sizes: &Sizes, recorded: &Sizes) -> Vec<String> {
     };
     let mut all = Vec::new();
     for Kind { name, .. } in KINDS {
-        for what in ["CODE", "RAM"] {
+        for what in TOTALS {
             let total = format!("{name}.{what}");
+            let Some(size) = sizes.get(&total) else { continue };
             let Some(before) = recorded.get(&total) else {
                 all.push(format!("{total} is not recorded"));
                 continue;
             };
-            if sizes[&total] * 100 <= before * (100 + TOLERANCE) {
+            if size * 100 <= before * (100 + TOLERANCE) {
                 continue;
             }
-            let mut complaint = format!("more than {TOLERANCE} % larger: {total} from {before} to {}", sizes[&total]);
+            let mut complaint = format!("more than {TOLERANCE} % larger: {total} from {before} to {size}");
             if what == "RAM" {
                 let parts = PARTS.iter().filter_map(|(part, ..)| change(&format!("{name}.{part}")));
                 write!(complaint, " ({})", parts.collect::<Vec<_>>().join(", ")).expect("a string takes all");
@@ -221,7 +252,8 @@ fn summary(sizes: &Sizes) -> String {
 fn table(sizes: &Sizes) -> String {
     let mut table = String::from("| bytes |");
     let row = |title: &str, what: &str, mark: &str| {
-        let cells = KINDS.iter().map(|kind| format!(" {mark}{}{mark} |", sizes[&format!("{}.{what}", kind.name)]));
+        let size = |kind: &Kind| sizes.get(&format!("{}.{what}", kind.name)).map_or("–".into(), u64::to_string);
+        let cells = KINDS.iter().map(|kind| format!(" {mark}{}{mark} |", size(kind)));
         format!("| {mark}{title}{mark} |{}\n", cells.collect::<String>())
     };
     let rows: String = PARTS.iter().filter(|part| part.2).map(|(part, title, _)| row(title, part, "")).collect();
@@ -232,7 +264,8 @@ fn table(sizes: &Sizes) -> String {
     let totals = row("RAM of the client", "RAM", "**")
         + &goals("its budget", |budget| budget.1)
         + &row("flash: code and constants", "CODE", "**")
-        + &goals("its budget", |budget| budget.0);
+        + &goals("its budget", |budget| budget.0)
+        + &row("stack, at its deepest", "STACK", "**");
     let apart: String =
         PARTS.iter().filter(|part| !part.2).map(|(part, title, _)| row(&format!("apart: {title}"), part, "")).collect();
     for kind in &KINDS {
@@ -279,7 +312,7 @@ mod tests {
     use super::*;
 
     fn sizes(change: impl Fn(&str) -> u64) -> Sizes {
-        let parts = PARTS.iter().map(|(part, ..)| *part).chain(["CODE", "RAM"]);
+        let parts = PARTS.iter().map(|(part, ..)| *part).chain(TOTALS);
         let names = parts.flat_map(|what| KINDS.iter().map(move |kind| format!("{}.{what}", kind.name)));
         names.map(|name| (name.clone(), change(&name))).collect()
     }
@@ -297,7 +330,7 @@ mod tests {
             grown(&larger, &recorded),
             ["more than 5 % larger: keys.RAM from 1000 to 1051 (keys.link from 1000 to 1040)"]
         );
-        assert_eq!(grown(&larger, &Sizes::new()).len(), 6, "what is not recorded is no success");
+        assert_eq!(grown(&larger, &Sizes::new()).len(), 9, "what is not recorded is no success");
     }
 
     #[test]

@@ -1,34 +1,13 @@
-//! What every program needs, with a client or without one: time, a network, a flash. None of it does anything, and the compiler
-//! cannot know that.
+//! What a program may find on its board, with a client or without one: a network and a flash. Neither does anything, and the
+//! compiler cannot know that.
 
 use core::convert::Infallible;
 use core::hint::black_box;
 use core::net::SocketAddr;
-use core::sync::atomic::{AtomicU32, Ordering};
-use core::task::Waker;
 
-use embassy_time_driver::Driver;
 use embedded_io_async::{ErrorType, Read, Write};
 use embedded_nal_async::TcpConnect;
 use embedded_storage_async::nor_flash::{self, NorFlash, NorFlashErrorKind, ReadNorFlash};
-
-/// Passes when it is looked at.
-struct Clock(AtomicU32);
-
-impl Driver for Clock {
-    fn now(&self) -> u64 {
-        let now = self.0.load(Ordering::Relaxed) + 1;
-        self.0.store(now, Ordering::Relaxed);
-        now.into()
-    }
-
-    fn schedule_wake(&self, at: u64, waker: &Waker) {
-        black_box(at);
-        waker.wake_by_ref();
-    }
-}
-
-embassy_time_driver::time_driver_impl!(static CLOCK: Clock = Clock(AtomicU32::new(0)));
 
 /// A network that takes no memory.
 pub struct Nowhere;
