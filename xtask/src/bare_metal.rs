@@ -17,7 +17,7 @@ use crate::command::{self, cargo};
 use crate::steps::{Context, Outcome, Step};
 
 /// A Cortex-M3: the smallest kind of board the project aims at.
-const TARGET: &str = "thumbv7m-none-eabi";
+pub(crate) const TARGET: &str = "thumbv7m-none-eabi";
 
 /// A crate that must build for [`TARGET`].
 struct Crate {
@@ -193,12 +193,9 @@ fn build(context: &mut Context) -> Result<Outcome> {
     };
     for Crate { package, library, .. } in CRATES {
         command::run(
-            cargo(&context.root)
-                .env("RUSTC", &toolchain.rustc)
-                .env("LD_LIBRARY_PATH", &toolchain.libraries)
-                // `-Zbuild-std` is unstable; this lets a stable compiler take it.
-                .env("RUSTC_BOOTSTRAP", "1")
-                .args(["build", "--release", "--lib", "--no-default-features"])
+            toolchain
+                .cargo(&context.root)
+                .args(["build", "--release", "--lib"])
                 .args(["--package", package, "--target", TARGET])
                 .arg(format!("-Zbuild-std={library}"))
                 // A folder of its own: another compiler in the same one rebuilds everything.
@@ -210,17 +207,17 @@ fn build(context: &mut Context) -> Result<Outcome> {
 }
 
 /// Debian's compiler, unpacked.
-struct Toolchain {
+pub(crate) struct Toolchain {
     rustc: PathBuf,
     /// The folder of the compiler's own shared libraries.
     libraries: PathBuf,
-    version: String,
+    pub(crate) version: String,
 }
 
 impl Toolchain {
     /// Uses what is in `folder`, or unpacks it there. What is there is kept, however old: it is replaced only when it no
     /// longer runs.
-    fn find_or_install(folder: &Path) -> Result<Self> {
+    pub(crate) fn find_or_install(folder: &Path) -> Result<Self> {
         let complete = folder.join("rustc-web");
         if let Ok(toolchain) = Self::open(&complete) {
             return Ok(toolchain);
@@ -228,6 +225,15 @@ impl Toolchain {
 
         apt::unpack(&complete, packages)?;
         Self::open(&complete)
+    }
+
+    /// A cargo that builds with it, in `root`.
+    pub(crate) fn cargo(&self, root: &Path) -> Command {
+        let mut command = cargo(root);
+        command.env("RUSTC", &self.rustc).env("LD_LIBRARY_PATH", &self.libraries);
+        // `-Zbuild-std` is unstable; this lets a stable compiler take it.
+        command.env("RUSTC_BOOTSTRAP", "1");
+        command
     }
 
     /// Succeeds when a compiler that runs, and its library's source, are in `root`.

@@ -12,6 +12,7 @@ use crate::command::{self, cargo};
 use crate::fuzz;
 use crate::peers;
 use crate::sim;
+use crate::sizes;
 use crate::steps::{Context, Outcome, Step};
 
 pub(crate) const MODEL: Step = Step {
@@ -56,6 +57,7 @@ pub(crate) fn ci_steps() -> Vec<Step> {
     let mut steps = vec![fuzz::LOCKFILE];
     steps.extend(test_steps());
     steps.extend_from_slice(bare_metal::STEPS);
+    steps.extend_from_slice(sizes::STEPS);
     steps.push(MODEL);
     steps.extend_from_slice(sim::STEPS);
     steps.push(fuzz::STEP);

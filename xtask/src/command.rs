@@ -52,6 +52,12 @@ pub(crate) fn rustc(field: &str) -> Result<String> {
     value.map(str::to_owned).with_context(|| format!("expected `{field}: …` from rustc, got {said}"))
 }
 
+/// What `rustc --print` says of `what`.
+pub(crate) fn rustc_prints(what: &str) -> Result<String> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    Ok(output(Command::new(rustc).args(["--print", what]))?.trim().to_owned())
+}
+
 /// The command as one would type it, without quoting: for reading, not for a shell.
 fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());

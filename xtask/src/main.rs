@@ -3,7 +3,8 @@
 //! This file is the command line only. What a command does is a list of [`steps`]: the checks of
 //! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the pages that are
 //! written from the code in [`docs`], the long test with broken networks in [`chaos`], simulated worlds in [`sim`], the
-//! fuzz targets in [`fuzz`], what tests reach in [`coverage`], the proof that the core runs without an operating system in [`bare_metal`].
+//! fuzz targets in [`fuzz`], what tests reach in [`coverage`], what
+//! a board's memory holds in [`sizes`], the proof that the core runs without an operating system in [`bare_metal`].
 
 mod apt;
 mod bare_metal;
@@ -18,6 +19,7 @@ mod peers;
 #[cfg(test)]
 mod scenarios;
 mod sim;
+mod sizes;
 mod steps;
 
 use std::process::ExitCode;
@@ -66,6 +68,16 @@ enum Task {
     /// goes into `target/toolchains` and changes nothing on the system.
     BareMetal,
 
+    /// Measure what the client for boards takes of memory and flash on a Cortex-M3, and compare it with what is recorded.
+    ///
+    /// Fails above a budget, and 5 % above the record (`crates/bowline-embedded/sizes/recorded.txt`). Needs what
+    /// `bare-metal` needs. docs/memory.md says what is counted.
+    Sizes {
+        /// Record what is measured, here and in docs/memory.md, instead of comparing it.
+        #[arg(long)]
+        record: bool,
+    },
+
     /// Break a server and its devices at random, and count what was lost or doubled.
     ///
     /// Real processes in network namespaces: killed, frozen, without descriptors or room on the disk, behind links that
@@ -105,7 +117,7 @@ enum Task {
     /// Explore the native engine in small worlds, in every order in which things can happen.
     Model,
 
-    /// Everything CI runs: `test`, `bare-metal`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`, `chaos`, and a
+    /// Everything CI runs: `test`, `bare-metal`, `sizes`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`, `chaos`, and a
     /// release build of the binary `bowline`.
     ///
     /// `chaos` needs root and network namespaces.
@@ -120,6 +132,7 @@ fn main() -> ExitCode {
         Task::Docs => ("docs", vec![docs::STEP]),
         Task::Mpy => ("mpy", mpy::STEPS.to_vec()),
         Task::BareMetal => ("bare-metal", bare_metal::STEPS.to_vec()),
+        Task::Sizes { .. } => ("sizes", sizes::STEPS.to_vec()),
         Task::Mutants => ("mutants", vec![sim::MUTANTS]),
         Task::Chaos { .. } => ("chaos", vec![chaos::STEP]),
         Task::Fuzz { .. } => ("fuzz", vec![fuzz::LOCKFILE, fuzz::STEP]),
@@ -136,6 +149,9 @@ fn main() -> ExitCode {
     };
     if let Task::Chaos { minutes } = task {
         context.chaos_minutes = minutes;
+    }
+    if let Task::Sizes { record } = task {
+        context.record = record;
     }
     if let Task::Fuzz { seconds } = task {
         context.fuzz_seconds = seconds;

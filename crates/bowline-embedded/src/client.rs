@@ -34,6 +34,10 @@ pub struct Received<'b> {
     /// Names the message: its epoch, and its number in it. Of messages that are taken one after the other on
     /// the same channel each has a higher one, unless it comes again after a power cut.
     pub id: (u64, u64),
+    /// How many messages the server has dropped, by the policies of its streams, between the message before and this
+    /// one, whatever their channels. 4,294,967,295 may be more. A message that comes again after a power cut tells its gap
+    /// again, unless the gap had come before it and was acknowledged: that of the time before the power cut is forgotten.
+    pub gap: u64,
 }
 
 /// The buffer is too short for the next message, which stays where it is.
@@ -162,7 +166,7 @@ impl<'a, O: Outbox> Client<'a, O> {
     fn received<'b>(&self, taken: Taken, buffer: &'b [u8]) -> Received<'b> {
         // What is in the inbox belongs to the epoch there is: a new one clears it.
         let id = (self.0.session.borrow().epoch(), taken.seq);
-        Received { channel: taken.channel, payload: &buffer[..taken.len], id }
+        Received { channel: taken.channel, payload: &buffer[..taken.len], id, gap: taken.gap.into() }
     }
 
     /// The link's status now. Up means that the server has answered on it.

@@ -3,7 +3,9 @@
 use core::net::SocketAddr;
 
 use bowline_proto::{Backoff, DeviceId};
-use bowline_secure::{Key, KeyId, MAX_ID, Provision};
+use bowline_secure::MAX_ID;
+#[cfg(feature = "keys")]
+use bowline_secure::{Key, KeyId, Provision};
 use embassy_time::Duration;
 
 use crate::clock::span;
@@ -38,10 +40,12 @@ pub struct Config<'a> {
 pub enum Security {
     /// Not at all: no key.
     Open,
-    /// By a key, and encrypted.
+    /// By a key, and encrypted. With the feature `keys`, which is on unless it is turned off.
+    #[cfg(feature = "keys")]
     Encrypted(KeyId, Key),
     /// By a key that proves who is who. Everybody on the way can read all messages, and nobody can add, change or
-    /// repeat one (§15.6). The server lets in only ids that its configuration names for this.
+    /// repeat one (§15.6). The server lets in only ids that its configuration names for this. With the feature `keys`.
+    #[cfg(feature = "keys")]
     Keyed(KeyId, Key),
 }
 
@@ -64,7 +68,8 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// The defaults for a device that was provisioned: with its id and key, encrypted.
+    /// The defaults for a device that was provisioned: with its id and key, encrypted. With the feature `keys`.
+    #[cfg(feature = "keys")]
     #[must_use]
     pub fn provisioned(provision: &Provision<'a>, server: SocketAddr) -> Self {
         let security = Security::Encrypted(provision.key_id, provision.key.clone());

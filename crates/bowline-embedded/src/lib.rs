@@ -76,8 +76,6 @@
 #[cfg(test)]
 extern crate std;
 
-#[cfg(target_pointer_width = "32")]
-mod budget;
 mod channel;
 mod client;
 mod clock;
@@ -89,6 +87,7 @@ mod network;
 mod opener;
 mod outbox;
 mod runner;
+mod seal;
 mod shared;
 mod status;
 mod wire;

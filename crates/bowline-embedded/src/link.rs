@@ -3,11 +3,12 @@
 use bowline_proto::native::wire::{Data, record};
 use bowline_proto::native::{CloseReason, Item, Link, Output, Received};
 use bowline_proto::time::Instant;
-use bowline_secure::{Carrier, Ticket, Transport, is_security_body};
+use bowline_secure::{Carrier, is_security_body};
 use embassy_futures::select::{Either, Either3, select, select3};
 use embassy_time::{Duration, with_timeout};
 use embedded_io_async::{Error as _, ErrorKind, Read, Write};
 
+use crate::seal::{Ticket, Transport};
 use crate::shared::Shared;
 use crate::status::LinkState;
 use crate::wire::Wire;
@@ -243,6 +244,7 @@ impl<'p, O: Outbox> Pump<'p, O> {
 fn takes_body<O: Outbox>(shared: &Shared<O>, link: &mut Link, now: Instant, mut body: &[u8]) {
     let mut session = shared.session.borrow_mut();
     loop {
+        let durable = session.durable();
         let input = link.handle_body(&mut session, now, body);
         body = &body[input.consumed..];
         let Some(received) = input.received else { return };
@@ -259,17 +261,17 @@ fn takes_body<O: Outbox>(shared: &Shared<O>, link: &mut Link, now: Instant, mut 
                 } else {
                     // Cannot be: credit is room. It comes again, and so does what was not taken.
                     session.handle_storage_failed();
-                    inbox.clear(session.durable());
+                    inbox.clear(session.durable(), session.durable());
                     return;
                 }
             }
-            Received::Gap { ticket, .. } => inbox.skip(ticket.seq()),
+            Received::Gap { ticket, count, .. } => inbox.drops(ticket.seq(), count),
             Received::BestEffort { .. } => {
                 let mut state = shared.state.borrow_mut();
                 state.refused = state.refused.wrapping_add(1);
             }
             // What was not acknowledged comes again, in the new one's numbers.
-            Received::NewEpoch { .. } => inbox.clear(0),
+            Received::NewEpoch { .. } => inbox.clear(durable, 0),
             Received::Acked
             | Received::Processed
             | Received::Resumed

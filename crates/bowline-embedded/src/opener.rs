@@ -2,18 +2,22 @@
 
 use bowline_proto::DeviceId;
 use bowline_proto::native::wire::{Answer, Mode, Opening};
-use bowline_secure::{
-    AnswerError, Carrier, Ephemeral, Handshake, Keyed, MAX_ANSWER, Resumed, Resumption, Ticket, Transport,
-};
+use bowline_secure::{AnswerError, MAX_ANSWER};
+#[cfg(feature = "keys")]
+use bowline_secure::{Carrier, Ephemeral, Handshake, Keyed, Resumed, Resumption};
 use embedded_io_async::{Error as _, Read, Write};
 
+#[cfg(feature = "keys")]
+use crate::clock;
+use crate::seal::{Ticket, Transport};
 use crate::wire::Wire;
-use crate::{DownReason, Security, clock};
+use crate::{DownReason, Security};
 
 /// More than an answer holds.
 const _: () = assert!(crate::wire::MIN_BUFFER > MAX_ANSWER);
 
 /// What an opening takes.
+#[cfg_attr(not(feature = "keys"), expect(dead_code, reason = "an open link needs neither randomness nor tickets"))]
 pub(crate) struct Opener<'o, R> {
     pub(crate) id: DeviceId<'o>,
     pub(crate) security: &'o Security,
@@ -25,7 +29,7 @@ impl<R: FnMut(&mut [u8])> Opener<'_, R> {
     /// Exchanges the opening: what seals the link's bodies, `None` in open mode. What came behind the answer is left in
     /// the input.
     pub(crate) async fn open<C: Read + Write>(
-        mut self,
+        &mut self,
         connection: &mut C,
         wire: &mut Wire<'_>,
     ) -> Result<Option<Transport>, DownReason> {
@@ -36,6 +40,7 @@ impl<R: FnMut(&mut [u8])> Opener<'_, R> {
                 exchange(connection, wire, len, open_answer).await?;
                 Ok(None)
             }
+            #[cfg(feature = "keys")]
             Security::Keyed(key_id, key) => {
                 let nonce = self.bytes::<16>();
                 // Ids that are too long have made no client.
@@ -43,6 +48,7 @@ impl<R: FnMut(&mut [u8])> Opener<'_, R> {
                     .map_err(|_| DownReason::Opening(AnswerError::Malformed))?;
                 exchange(connection, wire, len, |input| keyed.finish(input)).await.map(Some)
             }
+            #[cfg(feature = "keys")]
             Security::Encrypted(key_id, key) => {
                 let nonce = self.bytes::<16>();
                 let begun = self.ticket.as_mut().and_then(|ticket| {
@@ -66,6 +72,7 @@ impl<R: FnMut(&mut [u8])> Opener<'_, R> {
         }
     }
 
+    #[cfg(feature = "keys")]
     fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
         (self.random)(&mut bytes);

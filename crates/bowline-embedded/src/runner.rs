@@ -3,7 +3,6 @@
 use bowline_proto::Backoff;
 use bowline_proto::native::{self, Link};
 use bowline_proto::time::{Duration, Instant};
-use bowline_secure::Ticket;
 use embassy_time::{Timer, with_deadline, with_timeout};
 use embedded_io_async::Error as _;
 use embedded_nal_async::TcpConnect;
@@ -11,6 +10,7 @@ use embedded_nal_async::TcpConnect;
 use crate::link::Pump;
 use crate::network::{Network, Wired};
 use crate::opener::Opener;
+use crate::seal::Ticket;
 use crate::shared::Shared;
 use crate::status::{DownReason, LinkState, Status};
 use crate::wire::Wire;
@@ -164,7 +164,7 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
             Err(_) => return DownReason::NoAnswer,
         };
         let mut wire = Wire::new(self.input, self.output);
-        let opener = Opener {
+        let mut opener = Opener {
             id: self.config.id,
             security: &self.config.security,
             random: &mut self.random,

@@ -1,8 +1,10 @@
 //! The bytes of one link: what was read and not understood yet, and the record that goes out.
 
 use bowline_proto::native::wire::{DATA_OVERHEAD, MIN_BODY, record};
-use bowline_secure::{Carrier, MAX_OPENING, Transport};
+use bowline_secure::{Carrier, MAX_OPENING};
 use embedded_io_async::Read;
+
+use crate::seal::Transport;
 
 /// Bytes that a sealed record has beside its body. In open mode they stay free.
 pub(crate) const OVERHEAD: usize = record::HEADER + Carrier::Lossless.overhead();

@@ -183,5 +183,5 @@ fn settings_that_make_no_sense_are_refused() {
     let mut memory = Resources::<_, 3, 160, 160>::new();
     let outbox = RamOutbox::new(&mut slots, &mut bytes, 64);
     let made = bowline_embedded::new(&mut memory, outbox, ok, |_| {}).err();
-    assert_eq!(made, Some(ConfigError::Inbox { needed: 174 }));
+    assert_eq!(made, Some(ConfigError::Inbox { needed: 178 }));
 }

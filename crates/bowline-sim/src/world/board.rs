@@ -188,7 +188,6 @@ async fn send(world: &World, device: usize, client: Client<'_, Log<'_>>, random:
 async fn takes(world: &World, device: usize, client: Client<'_, Log<'_>>) {
     let mut random = world.random(Rng::fork);
     let mut buffer = [0; PAYLOAD];
-    let mut last = None;
     loop {
         let received = match client.recv(&mut buffer).await {
             Ok(received) => received,
@@ -196,9 +195,7 @@ async fn takes(world: &World, device: usize, client: Client<'_, Log<'_>>) {
         };
         let (epoch, seq) = received.id;
         let text = std::str::from_utf8(received.payload).ok();
-        // What was dropped shows in the ids: that it was told is not judged here.
-        let gap = last.replace((epoch, seq)).filter(|last| last.0 == epoch).map_or(0, |last| seq - last.1 - 1);
-        let comes = talk::Comes { text, seq: Some(epoch << 40 | seq), gap, epoch };
+        let comes = talk::Comes { text, seq: Some(epoch << 40 | seq), gap: received.gap, epoch };
         if talk::judge(world, device, Direction::Down, &comes).is_none() {
             return;
         }
