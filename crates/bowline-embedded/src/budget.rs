@@ -124,5 +124,5 @@ type OnFlash = bowline_flash::Outbox<'static, Nowhere>;
 
 // Four messages on their way out and one that has come, and four each way; on flash with slots for 64.
 const _: () = assert!(MESSAGES * (size_of::<Slot>() + PAYLOAD) + client::<InMemory, 1, ONE>() <= 4_096);
-const _: () = assert!(MESSAGES * (size_of::<Slot>() + PAYLOAD) + client::<InMemory, MESSAGES, ALL>() <= 4_700);
+const _: () = assert!(MESSAGES * (size_of::<Slot>() + PAYLOAD) + client::<InMemory, MESSAGES, ALL>() <= 4_800);
 const _: () = assert!(64 * size_of::<Slot>() + client::<OnFlash, MESSAGES, ALL>() <= 6_144);
