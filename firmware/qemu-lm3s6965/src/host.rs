@@ -139,6 +139,7 @@ fn panics(info: &PanicInfo<'_>) -> ! {
 }
 
 #[exception]
+#[allow(unsafe_code, reason = "the attribute asks for it")]
 unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
     say(format_args!("the processor stopped at {:#010x}", frame.pc()));
     ends(false)

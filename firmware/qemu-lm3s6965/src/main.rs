@@ -146,6 +146,7 @@ fn lets_through(interrupt: Interrupt) {
 }
 
 #[exception]
+#[allow(unsafe_code, reason = "the attribute asks for it")]
 unsafe fn DefaultHandler(number: i16) {
     match u8::try_from(number) {
         Ok(ethernet::INTERRUPT) => ethernet::interrupted(),
