@@ -60,12 +60,7 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
         self.supervises(tcp, network, self.config.supervision).await
     }
 
-    async fn supervises<N: TcpConnect, W: Network>(
-        &mut self,
-        tcp: &N,
-        network: &mut W,
-        supervision: Supervision,
-    ) -> ! {
+    async fn supervises<N: TcpConnect, W: Network>(&mut self, tcp: &N, network: &mut W, supervision: Supervision) -> ! {
         let mut state = Supervised::default();
         loop {
             let is_of_use = state.unreached < supervision.leave_after && network.is_up();
@@ -79,12 +74,7 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
         }
     }
 
-    async fn joins<W: Network>(
-        &mut self,
-        network: &mut W,
-        supervision: &Supervision,
-        state: &mut Supervised,
-    ) -> bool {
+    async fn joins<W: Network>(&mut self, network: &mut W, supervision: &Supervision, state: &mut Supervised) -> bool {
         let Supervision { join_timeout, stable, .. } = *supervision;
         self.shared.due.set(clock::now() + clock::span(join_timeout).scaled(2, 1) + clock::span(stable));
         if state.attempts > 0 || state.joined {

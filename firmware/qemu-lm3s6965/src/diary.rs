@@ -6,13 +6,14 @@
 //! | `accepted N` | it is there, and will be delivered |
 //! | `take EPOCH SEQ N` | N has come, as the message with this id |
 //! | `up`, `down: WHY` | the link |
-//! | `done` | all that was asked for is done |
+//! | `done` | the server has sent the end, and has everything |
 
+use core::convert::Infallible;
 use core::str;
 
 use bowline_embedded::{Address, Client, LinkState};
 use embassy_futures::select::{Either3, select3};
-use embassy_time::Timer;
+use embassy_time::{Duration, Timer};
 
 use crate::Outbox;
 use crate::host::say;
@@ -21,55 +22,52 @@ use crate::settings::Settings;
 /// Most bytes of a payload.
 pub(crate) const PAYLOAD: usize = 256;
 
+/// The host's file does not fail, and no payload is longer than the outbox takes.
+const STORED: &str = "the outbox stores it";
+
 type Board = Client<'static, Outbox>;
 
-/// Keeps the diary until it is done, if that is ever.
+/// What the server sends when there is nothing more to do, and what it gets then.
+const END: &[u8] = b"end";
+
+/// Keeps the diary until the server sends the end and has everything, if that is ever.
 pub(crate) async fn keep(client: Board, settings: &Settings) {
-    let Settings { last, .. } = *settings;
-    let takes = async {
-        takes(client, last).await;
-        client.send(channel(settings), b"end").await.expect("the outbox takes it");
-        client.drained().await;
-    };
-    match select3(takes, sends(client, settings), watches(client)).await {
-        Either3::First(()) => say(format_args!("done")),
-        Either3::Second(never) | Either3::Third(never) => match never {},
+    let Settings { app, every, from, .. } = *settings;
+    let channel = Address { app, instance: 0, tag: 0 };
+    match select3(takes(client), sends(client, channel, from, every), watches(client)).await {
+        Either3::First(()) => {}
     }
+    client.send(channel, END).await.expect(STORED);
+    client.drained().await;
+    say(format_args!("done"));
 }
 
-fn channel(settings: &Settings) -> Address {
-    Address { app: settings.app, instance: 0, tag: 0 }
-}
-
-async fn sends(client: Board, settings: &Settings) -> ! {
-    if settings.last.is_some() {
-        core::future::pending().await
-    }
-    for number in settings.from.. {
-        let mut buffer = [b'.'; PAYLOAD];
-        let payload = written(number, &mut buffer);
+async fn sends(client: Board, channel: Address, from: u64, every: Duration) -> Infallible {
+    let mut number = from;
+    loop {
+        let mut buffer = [0; PAYLOAD];
         say(format_args!("send {number}"));
-        client.send(channel(settings), payload).await.expect("the outbox takes it");
+        client.send(channel, written(number, &mut buffer)).await.expect(STORED);
         say(format_args!("accepted {number}"));
-        Timer::after(settings.every).await;
+        Timer::after(every).await;
+        number += 1;
     }
-    unreachable!("numbers go on for longer than boards")
 }
 
-async fn takes(client: Board, last: Option<u64>) {
+async fn takes(client: Board) {
     let mut buffer = [0; PAYLOAD];
     loop {
         let message = client.recv(&mut buffer).await.expect("the buffer is as long as the longest");
-        let (epoch, seq) = message.id;
-        let number = read(message.payload).expect("the server sends what the board sends");
-        say(format_args!("take {epoch} {seq} {number}"));
-        if last == Some(number) {
+        if message.payload == END {
             return;
         }
+        let (epoch, seq) = message.id;
+        let number = read(message.payload).expect("the server sends what a board sends");
+        say(format_args!("take {epoch} {seq} {number}"));
     }
 }
 
-async fn watches(client: Board) -> ! {
+async fn watches(client: Board) -> Infallible {
     let mut watch = client.watch();
     loop {
         match watch.changed().await.link {

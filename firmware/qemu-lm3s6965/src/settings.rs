@@ -17,8 +17,6 @@ pub(crate) struct Settings {
     pub(crate) every: Duration,
     /// `from=1`: the number of the first message.
     pub(crate) from: u64,
-    /// `last=1000`: sends no numbers, takes those of the server up to this one, and ends. Without: never.
-    pub(crate) last: Option<u64>,
 }
 
 impl Settings {
@@ -27,8 +25,7 @@ impl Settings {
         let mut server = None;
         let second = Duration::from_secs(1);
         let unknown = SocketAddr::from(([0; 4], 0));
-        let mut settings =
-            Settings { server: unknown, app: 0, timeout: second * 3, every: second, from: 1, last: None };
+        let mut settings = Settings { server: unknown, app: 0, timeout: second * 3, every: second, from: 1 };
         for word in words.split_whitespace() {
             let (name, value) = word.split_once('=').ok_or(word)?;
             let number = || value.parse::<u64>().map_err(|_| word);
@@ -38,7 +35,6 @@ impl Settings {
                 "timeout" => settings.timeout = Duration::from_millis(number()?),
                 "every" => settings.every = Duration::from_millis(number()?),
                 "from" => settings.from = number()?,
-                "last" => settings.last = Some(number()?),
                 _ => return Err(word),
             }
         }
