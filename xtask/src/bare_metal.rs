@@ -17,7 +17,7 @@ use crate::command::{self, cargo};
 use crate::steps::{Context, Outcome, Step};
 
 /// A Cortex-M3: the smallest kind of board the project aims at.
-const TARGET: &str = "thumbv7m-none-eabi";
+pub(crate) const TARGET: &str = "thumbv7m-none-eabi";
 
 /// A crate that must build for [`TARGET`].
 struct Crate {
@@ -178,7 +178,7 @@ fn package_names(tree: &str) -> BTreeSet<&str> {
 }
 
 fn build(context: &mut Context) -> Result<Outcome> {
-    let toolchain = match Toolchain::find_or_install(&context.target_dir().join("toolchains")) {
+    let toolchain = match toolchain(context) {
         Ok(toolchain) => toolchain,
         Err(error) => {
             return context.unavailable(format!("no toolchain for {TARGET}, so `no_std` was not proved: {error:#}"));
@@ -186,14 +186,10 @@ fn build(context: &mut Context) -> Result<Outcome> {
     };
     for Crate { package, library, .. } in CRATES {
         command::run(
-            cargo(&context.root)
-                .env("RUSTC", &toolchain.rustc)
-                .env("LD_LIBRARY_PATH", &toolchain.libraries)
-                // `-Zbuild-std` is unstable; this lets a stable compiler take it.
-                .env("RUSTC_BOOTSTRAP", "1")
-                .args(["build", "--release", "--lib", "--no-default-features"])
-                .args(["--package", package, "--target", TARGET])
-                .arg(format!("-Zbuild-std={library}"))
+            toolchain
+                .builds(cargo(&context.root), library)
+                .args(["--lib", "--no-default-features"])
+                .args(["--package", package])
                 // A folder of its own: another compiler in the same one rebuilds everything.
                 .arg("--target-dir")
                 .arg(context.target_dir().join("bare-metal")),
@@ -202,8 +198,13 @@ fn build(context: &mut Context) -> Result<Outcome> {
     Ok(Outcome::Noted(format!("{TARGET}, {}", toolchain.version)))
 }
 
+/// The compiler for [`TARGET`], installed if need be.
+pub(crate) fn toolchain(context: &Context) -> Result<Toolchain> {
+    Toolchain::find_or_install(&context.target_dir().join("toolchains"))
+}
+
 /// Debian's compiler, unpacked.
-struct Toolchain {
+pub(crate) struct Toolchain {
     rustc: PathBuf,
     /// The folder of the compiler's own shared libraries.
     libraries: PathBuf,
@@ -211,6 +212,15 @@ struct Toolchain {
 }
 
 impl Toolchain {
+    /// Has cargo build for [`TARGET`], with this compiler and these parts of the standard library.
+    pub(crate) fn builds(&self, mut cargo: Command, library: &str) -> Command {
+        cargo.env("RUSTC", &self.rustc).env("LD_LIBRARY_PATH", &self.libraries);
+        // `-Zbuild-std` is unstable; this lets a stable compiler take it.
+        cargo.env("RUSTC_BOOTSTRAP", "1");
+        cargo.args(["build", "--release", "--target", TARGET]).arg(format!("-Zbuild-std={library}"));
+        cargo
+    }
+
     /// Uses what is in `folder`, or unpacks it there. What is there is kept, however old: it is replaced only when it no
     /// longer runs.
     fn find_or_install(folder: &Path) -> Result<Self> {
