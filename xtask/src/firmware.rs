@@ -18,7 +18,7 @@ const BOARD: &str = "qemu-lm3s6965";
 const FLASH: u64 = 256 * 1024;
 const RAM: u64 = 64 * 1024;
 /// What of the RAM must be left to the stack, in bytes: `firmware/qemu-lm3s6965/README.md` says how much is used.
-const STACK: u64 = 24 * 1024;
+const STACK: u64 = 16 * 1024;
 
 /// The emulator, and the package it is in.
 const EMULATOR: (&str, &str) = ("qemu-system-arm", "qemu-system-arm");

@@ -79,8 +79,7 @@ impl Bench {
             .spawn()
             .expect("qemu-system-arm is installed: `cargo xtask firmware` does it");
         let console = Lines::of(child.stdout.take().unwrap());
-        let socket = self.folder.path().join("monitor");
-        Some(Emulator { child, console, socket, monitor: None })
+        Some(Emulator { child, console, folder: self.folder.path().to_owned(), monitor: None })
     }
 }
 
@@ -88,8 +87,8 @@ impl Bench {
 struct Emulator {
     child: Child,
     console: Lines,
-    /// Where the emulator itself takes commands, and the connection to it.
-    socket: PathBuf,
+    folder: PathBuf,
+    /// Where the emulator itself takes commands.
     monitor: Option<BufReader<UnixStream>>,
 }
 
@@ -100,19 +99,33 @@ impl Emulator {
 
     /// Plugs the cable in or pulls it out.
     fn cable(&mut self, is_in: bool) {
+        self.commands(json!({ "execute": "set_link", "arguments": { "name": "cable", "up": is_in } }));
+    }
+
+    /// Bytes of the stack that were ever used: it is at the end of the RAM, which is zero until it is written.
+    fn stack(&mut self) -> usize {
+        let ram = self.folder.join("ram.bin");
+        let arguments = json!({ "val": 0x2000_0000, "size": 65_536, "filename": ram });
+        self.commands(json!({ "execute": "pmemsave", "arguments": arguments }));
+        let ram = fs::read(ram).unwrap();
+        // Between it and what is static there are more zeros than anywhere else.
+        let runs = ram.chunk_by(|one, next| (*one == 0) == (*next == 0)).scan(0, |end, run| {
+            *end += run.len();
+            Some((if run[0] == 0 { run.len() } else { 0 }, *end))
+        });
+        ram.len() - runs.max().unwrap().1
+    }
+
+    fn commands(&mut self, command: Value) {
         if self.monitor.is_none() {
-            // The emulator listens there before the board does anything; before, an earlier one may have.
+            // The emulator listens there before the board does anything; an earlier one may have, too.
             let report = self.says("outbox: ");
             assert!(report.contains("lost 0,"), "{report}");
-            let monitor = UnixStream::connect(&self.socket).unwrap();
+            let monitor = UnixStream::connect(self.folder.join("monitor")).unwrap();
             monitor.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
             self.monitor = Some(BufReader::new(monitor));
             self.commands(json!({ "execute": "qmp_capabilities" }));
         }
-        self.commands(json!({ "execute": "set_link", "arguments": { "name": "cable", "up": is_in } }));
-    }
-
-    fn commands(&mut self, command: Value) {
         let monitor = self.monitor.as_mut().unwrap();
         writeln!(monitor.get_mut(), "{command}").unwrap();
         let mut answer = String::new();
@@ -222,6 +235,9 @@ fn an_emulated_board_talks_encrypted_both_ways() {
         assert_eq!(board.says("take "), format!("take 1 {number} {number}"), "the echo");
     }
     bench.server.logs("link up: native, sealed device=kitchen");
+    let stack = board.stack();
+    println!("{stack} bytes of stack");
+    assert!((2_048..=12 * 1024).contains(&stack), "{stack}");
     let sent = bench.server.command(&["send", "kitchen", "end"]);
     assert!(sent.status.success(), "{sent:?}");
     board.ends();

@@ -8,12 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+
+/// How long a server may take to answer, and to come back: twice as long as it makes an app wait.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One request to the local API of a server that may be killed meanwhile.
 pub(crate) fn asks(socket: &Path, path: &str, body: &Value) -> std::io::Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let body = body.to_string();
     write!(
         stream,
@@ -34,7 +39,7 @@ pub(crate) fn takes(socket: PathBuf, up: Receiver<()>, read: fn(&str) -> Option<
         let mut seen = BTreeSet::new();
         loop {
             let Ok(answer) = asks(&socket, "/v1/apps/ledger/next", &json!({ "wait_ms": 30_000, "max": 16 })) else {
-                up.recv().expect("the server comes back");
+                up.recv_timeout(PATIENCE).expect("the server comes back");
                 continue;
             };
             let mut answers = Vec::new();
@@ -54,7 +59,7 @@ pub(crate) fn takes(socket: PathBuf, up: Receiver<()>, read: fn(&str) -> Option<
                 return diary;
             }
             if answered.is_err() {
-                up.recv().expect("the server comes back");
+                up.recv_timeout(PATIENCE).expect("the server comes back");
             }
         }
     })
@@ -83,7 +88,7 @@ pub(crate) fn sends(
                     }
                 }
                 Ok(_) => {}
-                Err(_) => up.recv().expect("the server comes back"),
+                Err(_) => up.recv_timeout(PATIENCE).expect("the server comes back"),
             }
         }
     })
