@@ -185,7 +185,7 @@ fn package_names(tree: &str) -> BTreeSet<&str> {
 }
 
 fn build(context: &mut Context) -> Result<Outcome> {
-    let toolchain = match Toolchain::find_or_install(&context.target_dir().join("toolchains")) {
+    let toolchain = match toolchain(context) {
         Ok(toolchain) => toolchain,
         Err(error) => {
             return context.unavailable(format!("no toolchain for {TARGET}, so `no_std` was not proved: {error:#}"));
@@ -194,16 +194,19 @@ fn build(context: &mut Context) -> Result<Outcome> {
     for Crate { package, library, .. } in CRATES {
         command::run(
             toolchain
-                .cargo(&context.root)
-                .args(["build", "--release", "--lib"])
-                .args(["--package", package, "--target", TARGET])
-                .arg(format!("-Zbuild-std={library}"))
+                .builds(&context.root, library)
+                .args(["--lib", "--package", package])
                 // A folder of its own: another compiler in the same one rebuilds everything.
                 .arg("--target-dir")
                 .arg(context.target_dir().join("bare-metal")),
         )?;
     }
     Ok(Outcome::Noted(format!("{TARGET}, {}", toolchain.version)))
+}
+
+/// The compiler for [`TARGET`], installed if need be.
+pub(crate) fn toolchain(context: &Context) -> Result<Toolchain> {
+    Toolchain::find_or_install(&context.target_dir().join("toolchains"))
 }
 
 /// Debian's compiler, unpacked.
@@ -215,6 +218,17 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
+    /// A cargo that builds the workspace in `root` for [`TARGET`], with this compiler and these parts of the standard
+    /// library.
+    pub(crate) fn builds(&self, root: &Path, library: &str) -> Command {
+        let mut cargo = cargo(root);
+        cargo.env("RUSTC", &self.rustc).env("LD_LIBRARY_PATH", &self.libraries);
+        // `-Zbuild-std` is unstable; this lets a stable compiler take it.
+        cargo.env("RUSTC_BOOTSTRAP", "1");
+        cargo.args(["build", "--release", "--target", TARGET]).arg(format!("-Zbuild-std={library}"));
+        cargo
+    }
+
     /// Uses what is in `folder`, or unpacks it there. What is there is kept, however old: it is replaced only when it no
     /// longer runs.
     pub(crate) fn find_or_install(folder: &Path) -> Result<Self> {
@@ -225,15 +239,6 @@ impl Toolchain {
 
         apt::unpack(&complete, packages)?;
         Self::open(&complete)
-    }
-
-    /// A cargo that builds with it, in `root`.
-    pub(crate) fn cargo(&self, root: &Path) -> Command {
-        let mut command = cargo(root);
-        command.env("RUSTC", &self.rustc).env("LD_LIBRARY_PATH", &self.libraries);
-        // `-Zbuild-std` is unstable; this lets a stable compiler take it.
-        command.env("RUSTC_BOOTSTRAP", "1");
-        command
     }
 
     /// Succeeds when a compiler that runs, and its library's source, are in `root`.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::bare_metal;
 use crate::chaos;
 use crate::command::{self, cargo};
+use crate::firmware;
 use crate::fuzz;
 use crate::peers;
 use crate::sim;
@@ -58,6 +59,7 @@ pub(crate) fn ci_steps() -> Vec<Step> {
     steps.extend(test_steps());
     steps.extend_from_slice(bare_metal::STEPS);
     steps.extend_from_slice(sizes::STEPS);
+    steps.extend_from_slice(firmware::STEPS);
     steps.push(MODEL);
     steps.extend_from_slice(sim::STEPS);
     steps.push(fuzz::STEP);

@@ -3,8 +3,8 @@
 //! This file is the command line only. What a command does is a list of [`steps`]: the checks of
 //! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the pages that are
 //! written from the code in [`docs`], the long test with broken networks in [`chaos`], simulated worlds in [`sim`], the
-//! fuzz targets in [`fuzz`], what tests reach in [`coverage`], what
-//! a board's memory holds in [`sizes`], the proof that the core runs without an operating system in [`bare_metal`].
+//! fuzz targets in [`fuzz`], what tests reach in [`coverage`], what a board's memory holds in [`sizes`], the proof that the
+//! core runs without an operating system in [`bare_metal`], the firmware in [`firmware`].
 
 mod apt;
 mod bare_metal;
@@ -13,6 +13,7 @@ mod checks;
 mod command;
 mod coverage;
 mod docs;
+mod firmware;
 mod fuzz;
 mod mpy;
 mod peers;
@@ -78,6 +79,17 @@ enum Task {
         record: bool,
     },
 
+    /// Build the firmware for an emulated board, and run it there against the server.
+    ///
+    /// Needs what `bare-metal` needs, and QEMU. Power, server and cable fail while messages go both ways; at
+    /// the end nothing may be lost or doubled.
+    Firmware {
+        /// How often the power is cut, instead of 10 times; the server is killed half as often, and the cable pulled out
+        /// a third as often.
+        #[arg(long)]
+        kills: Option<u64>,
+    },
+
     /// Break a server and its devices at random, and count what was lost or doubled.
     ///
     /// Real processes in network namespaces: killed, frozen, without descriptors or room on the disk, behind links that
@@ -117,7 +129,7 @@ enum Task {
     /// Explore the native engine in small worlds, in every order in which things can happen.
     Model,
 
-    /// Everything CI runs: `test`, `bare-metal`, `sizes`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`, `chaos`, and a
+    /// Everything CI runs: `test`, `bare-metal`, `sizes`, `firmware`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`, `chaos`, and a
     /// release build of the binary `bowline`.
     ///
     /// `chaos` needs root and network namespaces.
@@ -133,6 +145,7 @@ fn main() -> ExitCode {
         Task::Mpy => ("mpy", mpy::STEPS.to_vec()),
         Task::BareMetal => ("bare-metal", bare_metal::STEPS.to_vec()),
         Task::Sizes { .. } => ("sizes", sizes::STEPS.to_vec()),
+        Task::Firmware { .. } => ("firmware", firmware::STEPS.to_vec()),
         Task::Mutants => ("mutants", vec![sim::MUTANTS]),
         Task::Chaos { .. } => ("chaos", vec![chaos::STEP]),
         Task::Fuzz { .. } => ("fuzz", vec![fuzz::LOCKFILE, fuzz::STEP]),
@@ -147,6 +160,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Task::Firmware { kills } = task {
+        context.emulator_kills = kills;
+    }
     if let Task::Chaos { minutes } = task {
         context.chaos_minutes = minutes;
     }

@@ -148,10 +148,10 @@ fn build(context: &Context, toolchain: &Toolchain, features: &str) -> Result<Pat
     );
     command::run(
         toolchain
-            .cargo(&folder)
+            .builds(&folder, "core")
             // Named for the target, so that build scripts have none of it.
             .env("CARGO_TARGET_THUMBV7M_NONE_EABI_RUSTFLAGS", flags)
-            .args(["build", "--locked", "--release", "--target", TARGET, "-Zbuild-std=core", "--features", features])
+            .args(["--locked", "--features", features])
             .arg("--target-dir")
             .arg(&target),
     )?;

@@ -19,6 +19,8 @@ pub(crate) struct Context {
     pub(crate) chaos_minutes: f64,
     /// How long each fuzz target runs.
     pub(crate) fuzz_seconds: u64,
+    /// How often the step `emulated board` cuts the power, if the command says so.
+    pub(crate) emulator_kills: Option<u64>,
     /// Whether the step `coverage` prints what is not reached.
     pub(crate) uncovered: bool,
     /// Whether the step `sizes` records what it measures.
@@ -32,8 +34,16 @@ impl Context {
             .context("xtask is not inside the workspace: build it again from there")?;
         let ci = env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
         let (chaos_minutes, fuzz_seconds) = (crate::chaos::MINUTES, crate::fuzz::SECONDS);
-        let root = root.to_owned();
-        Ok(Self { root, ci, micropython: None, chaos_minutes, fuzz_seconds, uncovered: false, record: false })
+        Ok(Self {
+            root: root.to_owned(),
+            ci,
+            micropython: None,
+            chaos_minutes,
+            fuzz_seconds,
+            emulator_kills: None,
+            uncovered: false,
+            record: false,
+        })
     }
 
     /// The folder for what is built or installed. It does not follow `CARGO_TARGET_DIR`: the

@@ -61,7 +61,7 @@
 //! All of it is the caller's: [`Resources`], the outbox's, and the futures. On a Cortex-M3, encryption included, a client takes
 //!
 //! - at most 4,096 bytes for four messages of 256 bytes on their way out, and one that has come;
-//! - at most 4,700 bytes for four each way;
+//! - at most 4,800 bytes for four each way;
 //! - at most 6,144 bytes for four that have come, and 64 on their way out, on flash.
 //!
 //! The compiler checks it (`src/budget.rs`, with `cargo xtask bare-metal`). To that come the network's own memory, the

@@ -263,14 +263,14 @@ impl Drop for Board {
 }
 
 /// The lines a child prints.
-struct Lines {
+pub(crate) struct Lines {
     lines: Receiver<String>,
     /// Lines that were passed over, for another look.
     kept: Vec<String>,
 }
 
 impl Lines {
-    fn of(stream: impl Read + Send + 'static) -> Self {
+    pub(crate) fn of(stream: impl Read + Send + 'static) -> Self {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(stream).lines() {
@@ -284,7 +284,7 @@ impl Lines {
     }
 
     /// What was not waited for, once the child has ended.
-    fn rest(&mut self) -> Vec<String> {
+    pub(crate) fn rest(&mut self) -> Vec<String> {
         self.kept.extend(self.lines.iter());
         std::mem::take(&mut self.kept)
     }
@@ -293,7 +293,7 @@ impl Lines {
         self.wait(text, |line| line.contains(text))
     }
 
-    fn waits_for_start(&mut self, text: &str) -> String {
+    pub(crate) fn waits_for_start(&mut self, text: &str) -> String {
         self.wait(text, |line| line.starts_with(text))
     }
 

@@ -7,10 +7,12 @@ mod commands;
 mod dead;
 mod demo;
 mod devices;
+mod emulated;
 mod external;
 mod harness;
 mod keys;
 #[path = "../kill/ledger.rs"]
 mod ledger;
 mod memory;
+mod numbers;
 mod record;

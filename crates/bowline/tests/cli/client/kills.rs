@@ -1,95 +1,18 @@
 //! `kill -9` of the board and of the server, mixed, while messages go both ways: what was accepted comes once and
 //! in order. `BOWLINE_BOARD_KILLS` says how often each is killed, `BOWLINE_SEED` in which order.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{Board, Server};
 use crate::ledger::{Extent, compare};
-
-/// One request to the local API of a server that may be killed meanwhile.
-fn asks(socket: &Path, path: &str, body: &Value) -> std::io::Result<Value> {
-    let mut stream = UnixStream::connect(socket)?;
-    let body = body.to_string();
-    write!(
-        stream,
-        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    serde_json::from_str(body).map_err(std::io::Error::other)
-}
-
-/// The app that the board's messages are for. Returns what it was given: the diary of a receiver. A message that
-/// comes again, for the server was killed before it knew of its handling, has the same id.
-fn takes(socket: PathBuf, up: Receiver<()>) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut diary = String::new();
-        let mut seen = BTreeSet::new();
-        loop {
-            let Ok(answer) = asks(&socket, "/v1/apps/ledger/next", &json!({ "wait_ms": 30_000, "max": 16 })) else {
-                up.recv().expect("the server comes back");
-                continue;
-            };
-            let mut answers = Vec::new();
-            let mut end = false;
-            for message in answer["messages"].as_array().map(Vec::as_slice).unwrap_or_default() {
-                let (id, seq) = (message["id"].as_str().unwrap(), message["seq"].as_u64().unwrap());
-                let payload = message["payload"].as_str().unwrap();
-                let word = if seen.insert(id.to_owned()) { "take" } else { "again" };
-                match payload.parse::<u64>() {
-                    Ok(number) => diary += &format!("{word} {seq} {number}\n"),
-                    Err(_) => end = true,
-                }
-                answers.push(json!({ "ack": id }));
-            }
-            let answered = asks(&socket, "/v1/apps/ledger/answers", &json!({ "answers": answers }));
-            if end {
-                return diary;
-            }
-            if answered.is_err() {
-                up.recv().expect("the server comes back");
-            }
-        }
-    })
-}
-
-/// Sends numbers to the board until it is to stop. Returns the diary of a sender, and the last one accepted.
-fn sends(socket: PathBuf, up: Receiver<()>, stop: Arc<AtomicBool>) -> JoinHandle<(String, u64)> {
-    thread::spawn(move || {
-        let mut diary = String::new();
-        let mut number = 0;
-        loop {
-            number += 1;
-            diary += &format!("send {number}\n");
-            let send = json!({ "device": "kitchen", "instance": 0, "tag": 0, "payload": number.to_string() });
-            let answer = asks(&socket, "/v1/apps/ledger/answers", &json!({ "answers": [{ "send": send }] }));
-            match answer {
-                Ok(answer) if answer["results"][0]["ok"] == true => {
-                    diary += &format!("accepted {number}\n");
-                    if stop.load(Ordering::SeqCst) {
-                        return (diary, number);
-                    }
-                }
-                Ok(_) => {}
-                Err(_) => up.recv().expect("the server comes back"),
-            }
-        }
-    })
-}
+use crate::numbers::{sends, takes};
 
 fn survives(dialect: &str, kills: u64) {
     let seed = std::env::var("BOWLINE_SEED").ok().map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
@@ -112,10 +35,10 @@ fn survives(dialect: &str, kills: u64) {
     let Some(mut board) = Board::runs(&[], "diary.py", &arguments) else { return };
 
     let (taker_up, up) = mpsc::channel();
-    let taker = takes(socket.clone(), up);
+    let taker = takes(socket.clone(), up, |payload| payload.parse().ok());
     let (sender_up, up) = mpsc::channel();
     let stop = Arc::new(AtomicBool::new(false));
-    let sender = sends(socket, up, Arc::clone(&stop));
+    let sender = sends(socket, up, Arc::clone(&stop), |number| number.to_string());
     let mut left = [kills, kills];
     while left != [0, 0] {
         // What is killed is chosen evenly among the kills that are left.
