@@ -10,6 +10,7 @@ use crate::bare_metal;
 use crate::chaos;
 use crate::command::{self, cargo};
 use crate::fuzz;
+use crate::instructions;
 use crate::peers;
 use crate::sim;
 use crate::steps::{Context, Outcome, Step};
@@ -60,6 +61,7 @@ pub(crate) fn ci_steps() -> Vec<Step> {
     steps.extend_from_slice(sim::STEPS);
     steps.push(fuzz::STEP);
     steps.push(chaos::STEP);
+    steps.push(instructions::STEP);
     steps.push(Step {
         name: "release build",
         advice: "repeat with `cargo build --release --package bowline`",

@@ -3,7 +3,7 @@
 //! This file is the command line only. What a command does is a list of [`steps`]: the checks of
 //! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the pages that are
 //! written from the code in [`docs`], the long test with broken networks in [`chaos`], simulated worlds in [`sim`], the
-//! fuzz targets in [`fuzz`], what tests reach in [`coverage`], the proof that the core runs without an operating system in [`bare_metal`].
+//! fuzz targets in [`fuzz`], what tests reach in [`coverage`], what code costs in [`instructions`], the proof that the core runs without an operating system in [`bare_metal`].
 
 mod apt;
 mod bare_metal;
@@ -13,6 +13,7 @@ mod command;
 mod coverage;
 mod docs;
 mod fuzz;
+mod instructions;
 mod mpy;
 mod peers;
 #[cfg(test)]
@@ -38,7 +39,7 @@ struct Cli {
     task: Task,
 }
 
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Subcommand)]
 enum Task {
     /// Run before every commit: compiler version, formatting, clippy, peers, doc tests, all tests.
     ///
@@ -102,11 +103,21 @@ enum Task {
         uncovered: bool,
     },
 
+    /// Count the instructions that each layer's steps take, and compare them with those recorded.
+    ///
+    /// Fails if one has grown by more than 5 %. Needs valgrind. Counts are compared only if compiler and processor are
+    /// those of the record.
+    Instructions {
+        /// Record what is counted now, for this reason.
+        #[arg(long, value_name = "REASON", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        record: Option<String>,
+    },
+
     /// Explore the native engine in small worlds, in every order in which things can happen.
     Model,
 
-    /// Everything CI runs: `test`, `bare-metal`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`, `chaos`, and a
-    /// release build of the binary `bowline`.
+    /// Everything CI runs: `test`, `bare-metal`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`, `chaos`,
+    /// `instructions`, and a release build of the binary `bowline`.
     ///
     /// `chaos` needs root and network namespaces.
     Ci,
@@ -124,6 +135,7 @@ fn main() -> ExitCode {
         Task::Chaos { .. } => ("chaos", vec![chaos::STEP]),
         Task::Fuzz { .. } => ("fuzz", vec![fuzz::LOCKFILE, fuzz::STEP]),
         Task::Coverage { .. } => ("coverage", vec![coverage::STEP]),
+        Task::Instructions { .. } => ("instructions", vec![instructions::STEP]),
         Task::Model => ("model", vec![checks::MODEL]),
         Task::Ci => ("ci", checks::ci_steps()),
     };
@@ -142,6 +154,9 @@ fn main() -> ExitCode {
     }
     if let Task::Coverage { uncovered } = task {
         context.uncovered = uncovered;
+    }
+    if let Task::Instructions { record } = task {
+        context.record = record;
     }
     steps::run(name, &steps, &mut context)
 }

@@ -21,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) fuzz_seconds: u64,
     /// Whether the step `coverage` prints what is not reached.
     pub(crate) uncovered: bool,
+    /// Why the step `instructions` records what it counts; otherwise it compares.
+    pub(crate) record: Option<String>,
 }
 
 impl Context {
@@ -30,7 +32,15 @@ impl Context {
             .context("xtask is not inside the workspace: build it again from there")?;
         let ci = env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
         let (chaos_minutes, fuzz_seconds) = (crate::chaos::MINUTES, crate::fuzz::SECONDS);
-        Ok(Self { root: root.to_owned(), ci, micropython: None, chaos_minutes, fuzz_seconds, uncovered: false })
+        Ok(Self {
+            root: root.to_owned(),
+            ci,
+            micropython: None,
+            chaos_minutes,
+            fuzz_seconds,
+            uncovered: false,
+            record: None,
+        })
     }
 
     /// The folder for what is built or installed. It does not follow `CARGO_TARGET_DIR`: the
