@@ -88,7 +88,6 @@ impl Clock {
 }
 
 /// What a device speaks, with what survives its links.
-#[expect(clippy::large_enum_variant, reason = "a device on N has it in place: one allocation less for each of 19,000")]
 pub(super) enum Speech {
     Native(Box<NativeState>, Option<(KeyId, Key)>),
     Lines(Box<LinesState>),
