@@ -24,7 +24,7 @@ pub(crate) const STEP: Step = Step {
 
 const RECORDED: &str = "crates/bowline-server/benches/instructions.tsv";
 
-/// Growth that fails, in percent. Two runs of one program differ by less than a hundredth of it.
+/// Growth that fails, in percent. Runs of one program do not differ; other code around it moves a case by some tenths.
 const TOLERANCE: f64 = 5.0;
 
 fn run(context: &mut Context) -> Result<Outcome> {
