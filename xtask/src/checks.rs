@@ -11,6 +11,7 @@ use crate::chaos;
 use crate::command::{self, cargo};
 use crate::firmware;
 use crate::fuzz;
+use crate::instructions;
 use crate::peers;
 use crate::sim;
 use crate::sizes;
@@ -64,6 +65,7 @@ pub(crate) fn ci_steps() -> Vec<Step> {
     steps.extend_from_slice(sim::STEPS);
     steps.push(fuzz::STEP);
     steps.push(chaos::STEP);
+    steps.push(instructions::STEP);
     steps.push(Step {
         name: "release build",
         advice: "repeat with `cargo build --release --package bowline`",

@@ -81,7 +81,7 @@ fn run(context: &mut Context) -> Result<Outcome> {
 }
 
 /// The programs that cargo says it has built, in what it prints for machines.
-fn programs(built: &str) -> Vec<PathBuf> {
+pub(crate) fn programs(built: &str) -> Vec<PathBuf> {
     let path =
         |line: &str| line.split_once("\"executable\":\"")?.1.split_once('"').map(|(path, _)| PathBuf::from(path));
     built.lines().filter_map(path).collect()

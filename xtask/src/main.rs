@@ -3,8 +3,9 @@
 //! This file is the command line only. What a command does is a list of [`steps`]: the checks of
 //! the workspace are in [`checks`], the programs the tests talk to in [`peers`], the pages that are
 //! written from the code in [`docs`], the long test with broken networks in [`chaos`], simulated worlds in [`sim`], the
-//! fuzz targets in [`fuzz`], what tests reach in [`coverage`], what a board's memory holds in [`sizes`], the proof that the
-//! core runs without an operating system in [`bare_metal`], the firmware in [`firmware`].
+//! fuzz targets in [`fuzz`], what tests reach in [`coverage`], what code costs in [`instructions`], what a board's memory
+//! holds in [`sizes`], the proof that the core runs without an operating system in [`bare_metal`], the firmware in
+//! [`firmware`].
 
 mod apt;
 mod bare_metal;
@@ -15,6 +16,7 @@ mod coverage;
 mod docs;
 mod firmware;
 mod fuzz;
+mod instructions;
 mod mpy;
 mod peers;
 #[cfg(test)]
@@ -41,7 +43,7 @@ struct Cli {
     task: Task,
 }
 
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Subcommand)]
 enum Task {
     /// Run before every commit: compiler version, formatting, clippy, peers, doc tests, all tests.
     ///
@@ -126,11 +128,21 @@ enum Task {
         uncovered: bool,
     },
 
+    /// Count the instructions that each layer's steps take, and compare them with those recorded.
+    ///
+    /// Fails if one has grown by more than 5 %. Needs valgrind. Counts are compared only if compiler and processor are
+    /// those of the record.
+    Instructions {
+        /// Record what is counted now, for this reason.
+        #[arg(long, value_name = "REASON", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        record: Option<String>,
+    },
+
     /// Explore the native engine in small worlds, in every order in which things can happen.
     Model,
 
-    /// Everything CI runs: `test`, `bare-metal`, `sizes`, `firmware`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`, `chaos`, and a
-    /// release build of the binary `bowline`.
+    /// Everything CI runs: `test`, `bare-metal`, `sizes`, `firmware`, `model`, 10,000 simulated worlds, `mutants`, `fuzz`,
+    /// `chaos`, `instructions`, and a release build of the binary `bowline`.
     ///
     /// `chaos` needs root and network namespaces.
     Ci,
@@ -150,6 +162,7 @@ fn main() -> ExitCode {
         Task::Chaos { .. } => ("chaos", vec![chaos::STEP]),
         Task::Fuzz { .. } => ("fuzz", vec![fuzz::LOCKFILE, fuzz::STEP]),
         Task::Coverage { .. } => ("coverage", vec![coverage::STEP]),
+        Task::Instructions { .. } => ("instructions", vec![instructions::STEP]),
         Task::Model => ("model", vec![checks::MODEL]),
         Task::Ci => ("ci", checks::ci_steps()),
     };
@@ -167,13 +180,16 @@ fn main() -> ExitCode {
         context.chaos_minutes = minutes;
     }
     if let Task::Sizes { record } = task {
-        context.record = record;
+        context.record_sizes = record;
     }
     if let Task::Fuzz { seconds } = task {
         context.fuzz_seconds = seconds;
     }
     if let Task::Coverage { uncovered } = task {
         context.uncovered = uncovered;
+    }
+    if let Task::Instructions { record } = task {
+        context.record = record;
     }
     steps::run(name, &steps, &mut context)
 }

@@ -83,7 +83,7 @@ fn run(context: &mut Context) -> Result<Outcome> {
     println!("{table}");
     let folder = folder(&context.root);
     let (record, page) = (folder.join("recorded.txt"), context.root.join("docs/memory.md"));
-    if context.record {
+    if context.record_sizes {
         fs::write(&record, written(&sizes, &toolchain.version))?;
         let text = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
         fs::write(&page, with_table(&text, &table)?)?;

@@ -24,7 +24,9 @@ pub(crate) struct Context {
     /// Whether the step `coverage` prints what is not reached.
     pub(crate) uncovered: bool,
     /// Whether the step `sizes` records what it measures.
-    pub(crate) record: bool,
+    pub(crate) record_sizes: bool,
+    /// Why the step `instructions` records what it counts; otherwise it compares.
+    pub(crate) record: Option<String>,
 }
 
 impl Context {
@@ -42,7 +44,8 @@ impl Context {
             fuzz_seconds,
             emulator_kills: None,
             uncovered: false,
-            record: false,
+            record_sizes: false,
+            record: None,
         })
     }
 

@@ -1,15 +1,12 @@
-//! Throughput of qos messages with many in flight, against what else carries messages and against the
-//! disk: everyone in turn, in one run, and printed as ratios of medians.
+//! Throughput of the client library with many qos messages in flight, from a device to the application at the server's
+//! end, and of what a device's own store takes; everyone in turn, in one run. The server alone, and against others, is
+//! measured by `compare`.
 //!
-//! `cargo bench -p bowline --bench throughput [-- ROUNDS]`
+//! `cargo bench -p bowline --bench client [-- ROUNDS]`
 //!
-//! A round ends when every message was acknowledged *and* taken by the application at the other end. The
-//! broker is measured if a program `mosquitto` is found, the MicroPython library that Bowline takes over
-//! from if `BOWLINE_REFERENCE` names the folder of its package.
+//! A round ends when every message was acknowledged *and* taken by the application at the other end.
 
 mod bowline;
-mod mqtt;
-mod reference;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -22,8 +19,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use self::bowline::{Devices, Kind};
-use self::mqtt::{Broker, Publisher};
-use self::reference::Reference;
 
 /// Messages on their way at a time, of each device.
 const WINDOW: usize = 256;
@@ -35,13 +30,10 @@ const MESSAGES: u64 = 20_000;
 const FLEET: usize = 100;
 const FLEET_MESSAGES: u64 = 300;
 
-/// Messages in a round of those who send the next one when the last one has arrived.
-const SINGLE: u64 = 20;
-
 /// Synced writes in a round.
 const SYNCS: u32 = 200;
 
-/// 256 bytes of JSON, which all of them can carry.
+/// 256 bytes of JSON.
 const PAYLOAD: &str = concat!(
     r#"{"sensor": "attic", "values": [21.25, 48.0, 1013.2, 0.0, 1.5, 12.75, 33.1, 9.0, 21.25, 48.0, 1013.2, 0.0, "#,
     r#"1.5, 12.75, 33.1, 9.0, 21.25, 48.0, 1013.2, 0.0, 1.5, 12.75, 33.1, 9.0], "battery": 3.71, "uptime": 1234567, "#,
@@ -50,8 +42,8 @@ const PAYLOAD: &str = concat!(
 
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(7);
-    // Servers and those who receive share a thread, those who send have one; the store and the broker
-    // have theirs anyway.
+    // Servers and those who receive share a thread, those who send have one; the store
+    // has its own anyway.
     let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let devices = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     devices.block_on(run(rounds, &servers));
@@ -68,31 +60,6 @@ async fn run(rounds: usize, servers: &Runtime) {
     let open = table.row("bowline N open, os", os.devices(Kind::Open, 1).await);
     let folder = disk.path().join("device");
     let stored = table.row("bowline N encrypted, os at both ends", os.devices(Kind::Stored(&folder), 1).await);
-    let broker = Broker::start(disk.path());
-    let mut mqtt = Vec::new();
-    match &broker {
-        Some(broker) => {
-            for (name, qos, with_subscriber) in [
-                ("mosquitto QoS 1, to the broker", 1, false),
-                ("mosquitto QoS 1, to a subscriber", 1, true),
-                ("mosquitto QoS 2, to the broker", 2, false),
-                ("mosquitto QoS 2, to a subscriber", 2, true),
-            ] {
-                mqtt.push(table.row(name, Publisher::connect(broker, servers, qos, with_subscriber).await));
-            }
-        }
-        None => println!("no program `mosquitto` here: bowline is not compared with it"),
-    }
-    let reference = match std::env::var_os("BOWLINE_REFERENCE") {
-        Some(package) => {
-            let reference = Reference::start(Path::new(&package)).await;
-            Some(table.row("the reference's server, H, one at a time", reference))
-        }
-        None => {
-            println!("BOWLINE_REFERENCE names no folder: bowline is not compared with the reference");
-            None
-        }
-    };
     let fsync = bowline::Host::start(servers, &disk.path().join("fsync"), Durability::Fsync).await;
     let fleet = table.row("bowline N encrypted, fsync, 100 devices", fsync.devices(Kind::Sealed, FLEET).await);
     let syncs = table.row("append and fdatasync, one message each", Disk::create(&disk.path().join("log")));
@@ -101,11 +68,8 @@ async fn run(rounds: usize, servers: &Runtime) {
     table.print();
 
     println!();
-    for (name, row) in [("encrypted", sealed), ("open", open), ("os at both ends", stored)] {
-        for other in mqtt.iter().copied().chain(reference) {
-            table.ratio(name, row, other);
-        }
-    }
+    table.ratio("os at both ends", stored, sealed);
+    table.ratio("encrypted", sealed, open);
     table.ratio("fsync, 100 devices", fleet, syncs);
     table.end().await;
 }
@@ -113,8 +77,6 @@ async fn run(rounds: usize, servers: &Runtime) {
 /// Whoever is measured.
 enum Contender {
     Devices(Devices),
-    Mqtt(Publisher),
-    Reference(Reference),
     Disk(Disk),
 }
 
@@ -124,8 +86,6 @@ impl Contender {
         let start = Instant::now();
         let count = match self {
             Contender::Devices(devices) => devices.send_all().await,
-            Contender::Mqtt(publisher) => publisher.publish(MESSAGES).await,
-            Contender::Reference(reference) => reference.send(SINGLE).await,
             Contender::Disk(disk) => disk.write(SYNCS),
         };
         (count, start.elapsed())
@@ -135,18 +95,6 @@ impl Contender {
 impl From<Devices> for Contender {
     fn from(devices: Devices) -> Self {
         Contender::Devices(devices)
-    }
-}
-
-impl From<Publisher> for Contender {
-    fn from(publisher: Publisher) -> Self {
-        Contender::Mqtt(publisher)
-    }
-}
-
-impl From<Reference> for Contender {
-    fn from(reference: Reference) -> Self {
-        Contender::Reference(reference)
     }
 }
 
