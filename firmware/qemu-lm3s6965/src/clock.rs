@@ -1,4 +1,7 @@
 //! embassy's time, counted by the core's own timer, SysTick.
+//!
+//! A tick that comes while the one before still waits is lost. On a board nothing masks interrupts for so long; here the host
+//! works for the board while the board stands still, and its time goes slower: timeouts are longer, never shorter.
 
 use core::cell::{Cell, RefCell};
 use core::task::Waker;

@@ -136,8 +136,8 @@ impl Emulator {
         }
     }
 
-    /// Its power goes. Returns what it has said in its life that nobody has waited for.
-    fn is_killed(mut self) -> Vec<String> {
+    /// Killed, as by `kill -9`. Returns what it has said in its life that nobody has waited for.
+    fn loses_power(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.console.rest()
@@ -250,7 +250,7 @@ fn an_emulated_board_with_the_key_of_another_server_does_not_get_in() {
     let Some(mut board) = bench.boots("app=0 every=1") else { return };
     bench.server.logs("no key that is in force");
     board.says("down: ");
-    let said = board.is_killed();
+    let said = board.loses_power();
     assert!(!said.iter().any(|line| line == "up" || line.starts_with("take")), "{said:#?}");
 }
 
@@ -285,7 +285,7 @@ fn power_cuts_server_kills_and_a_cable_that_is_out_lose_and_double_nothing() {
         let chosen = pause(sum).as_millis() as u64;
         if chosen < left[0] {
             left[0] -= 1;
-            diaries.add(&board.is_killed());
+            diaries.add(&board.loses_power());
             board = bench.boots(&format!("app=7 every=5 from={}", diaries.next)).unwrap();
         } else if chosen < left[0] + left[1] {
             left[1] -= 1;
