@@ -47,11 +47,11 @@ fn run(context: &mut Context) -> Result<Outcome> {
         return Ok(Outcome::Noted(format!("recorded in {RECORDED}")));
     }
     if recorded.machine != machine {
-        return context.unavailable(format!(
-            "what is recorded was counted with another compiler or processor ({}) than here ({machine}), and may not \
-             be compared; record it with the reason, once on the machine of CI",
+        // Said and no failure, also in CI: a machine is nobody's change.
+        return Ok(Outcome::Noted(format!(
+            "not compared: what is recorded was counted with another compiler or processor ({}) than here ({machine})",
             recorded.machine
-        ));
+        )));
     }
     let differences = Differences::between(&recorded.cases, &counted);
     if !differences.wrong.is_empty() {

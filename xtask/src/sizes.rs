@@ -18,7 +18,8 @@ use crate::steps::{Context, Outcome, Step};
 
 pub(crate) const STEPS: &[Step] = &[Step {
     name: "sizes",
-    advice: "find what has grown and why; if that is worth it, `cargo xtask sizes --record`, and commit what it writes",
+    advice: "find what has grown and why; if that is worth it, `cargo xtask sizes --record`, and commit what it writes. If \
+             its lockfile does not fit the crates, run `cargo update --workspace` in crates/bowline-embedded/sizes",
     run,
 }];
 

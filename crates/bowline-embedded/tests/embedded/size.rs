@@ -5,7 +5,7 @@ use bowline_embedded::{Config, DeviceId, RamOutbox, Resources, Slot, buffer_for,
 use crate::net::Net;
 
 /// Four messages of 256 bytes in flight each way. Here pointers have 64 bits; on a board with 32 it is less, and is
-/// checked there by the compiler (`src/budget.rs`).
+/// measured there (`cargo xtask sizes`).
 #[test]
 fn memory_is_as_documented() {
     type Memory<'a> = Resources<RamOutbox<'a>, 4, { inbox_for(4, 4 * 256) }, { buffer_for(256) }>;

@@ -166,7 +166,7 @@ fn settings_that_make_no_sense_are_refused() {
     let with = |config: Config<'_>, payload: usize| {
         let (mut slots, mut bytes) = ([Slot::EMPTY; 2], [0; 1_000]);
         let outbox = RamOutbox::new(&mut slots, &mut bytes, payload);
-        let mut memory = Resources::<_, 2, 160, 160>::new();
+        let mut memory = Resources::<_, 2, 168, 160>::new();
         bowline_embedded::new(&mut memory, outbox, config, |_| {}).err()
     };
     assert_eq!(with(ok.clone(), 132), None);
@@ -183,5 +183,5 @@ fn settings_that_make_no_sense_are_refused() {
     let mut memory = Resources::<_, 3, 160, 160>::new();
     let outbox = RamOutbox::new(&mut slots, &mut bytes, 64);
     let made = bowline_embedded::new(&mut memory, outbox, ok, |_| {}).err();
-    assert_eq!(made, Some(ConfigError::Inbox { needed: 178 }));
+    assert_eq!(made, Some(ConfigError::Inbox { needed: 186 }));
 }
