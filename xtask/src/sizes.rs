@@ -12,6 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::apt;
 use crate::bare_metal::{TARGET, Toolchain};
 use crate::command;
 use crate::steps::{Context, Outcome, Step};
@@ -62,7 +63,7 @@ const PARTS: [(&str, &str, bool); 8] = [
 /// What is compared.
 const TOTALS: [&str; 3] = ["CODE", "RAM", "STACK"];
 
-/// Runs the program that measures its stack.
+/// Runs the program that measures its stack. Its package has the same name.
 const QEMU: &str = "qemu-system-arm";
 
 /// Growth beyond this many hundredths of what is recorded fails.
@@ -76,8 +77,10 @@ fn run(context: &mut Context) -> Result<Outcome> {
         Ok(toolchain) => toolchain,
         Err(error) => return context.unavailable(format!("no toolchain for {TARGET}: {error:#}")),
     };
-    if !command::succeeds(Command::new(QEMU).arg("--version")) {
-        return context.unavailable(format!("no {QEMU} (`apt-get install {QEMU}`): nothing was measured"));
+    if !command::succeeds(Command::new(QEMU).arg("--version"))
+        && let Err(error) = apt::install(QEMU)
+    {
+        return context.unavailable(format!("no {QEMU}, so nothing was measured: {error:#}"));
     }
     let sizes = measure(context, &toolchain)?;
     let table = table(&sizes);
