@@ -133,9 +133,18 @@ impl Host {
     /// copy of how it was before.
     pub(super) fn is_replaced(&mut self, why: &dyn fmt::Display) -> bool {
         let Some(whole) = self.whole.take() else { return false };
+        let why = self.nameless(why);
         self.world.says("rot is noticed", || format!("{}: {why}", self.name()));
         self.medium = Some(Medium::Disk(whole));
         true
+    }
+
+    /// What a program says, without its folder, whose name is another one in each run.
+    fn nameless(&self, what: &dyn fmt::Display) -> String {
+        match &self.medium {
+            Some(Medium::Disk(disk)) => what.to_string().replace(&*disk.path().to_string_lossy(), "disk"),
+            _ => what.to_string(),
+        }
     }
 
     /// The program has found nothing wrong with what is on the disk.
@@ -163,7 +172,8 @@ impl Host {
             }
             Err(error) if self.is_replaced(&error) => self.opens(life),
             Err(error) => {
-                self.world.fail(format!("{}: the store cannot be opened: {error}", self.name()));
+                let why = self.nameless(&error);
+                self.world.fail(format!("{}: the store cannot be opened: {why}", self.name()));
                 None
             }
         }
