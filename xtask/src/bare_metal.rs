@@ -194,7 +194,7 @@ fn build(context: &mut Context) -> Result<Outcome> {
     for Crate { package, library, .. } in CRATES {
         command::run(
             toolchain
-                .builds(&context.root, library)
+                .builds(&context.root, TARGET, library)
                 .args(["--lib", "--package", package])
                 // A folder of its own: another compiler in the same one rebuilds everything.
                 .arg("--target-dir")
@@ -218,14 +218,14 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    /// A cargo that builds the workspace in `root` for [`TARGET`], with this compiler and these parts of the standard
+    /// A cargo that builds the workspace in `root` for this target, with this compiler and these parts of the standard
     /// library.
-    pub(crate) fn builds(&self, root: &Path, library: &str) -> Command {
+    pub(crate) fn builds(&self, root: &Path, target: &str, library: &str) -> Command {
         let mut cargo = cargo(root);
         cargo.env("RUSTC", &self.rustc).env("LD_LIBRARY_PATH", &self.libraries);
         // `-Zbuild-std` is unstable; this lets a stable compiler take it.
         cargo.env("RUSTC_BOOTSTRAP", "1");
-        cargo.args(["build", "--release", "--target", TARGET]).arg(format!("-Zbuild-std={library}"));
+        cargo.args(["build", "--release", "--target", target]).arg(format!("-Zbuild-std={library}"));
         cargo
     }
 

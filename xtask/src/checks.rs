@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::bare_metal;
+use crate::boards;
 use crate::chaos;
 use crate::command::{self, cargo};
 use crate::firmware;
@@ -61,6 +62,7 @@ pub(crate) fn ci_steps() -> Vec<Step> {
     steps.extend_from_slice(bare_metal::STEPS);
     steps.extend_from_slice(sizes::STEPS);
     steps.extend_from_slice(firmware::STEPS);
+    steps.push(boards::STEP);
     steps.push(MODEL);
     steps.extend_from_slice(sim::STEPS);
     steps.push(fuzz::STEP);

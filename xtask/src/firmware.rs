@@ -1,4 +1,4 @@
-//! The firmware of `firmware/`: built for its board, measured, and run on an emulated one.
+//! The firmware of `firmware/`: built for its boards, measured, and run on emulated ones.
 //!
 //! It is compiled as [`bare_metal`] compiles the crates it is made of, and linked by the linker that the installed
 //! compiler brings along.
@@ -9,23 +9,33 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::apt;
-use crate::bare_metal::{self, TARGET};
+use crate::bare_metal::{self, TARGET, Toolchain};
 use crate::command::{self, cargo};
+use crate::panics;
 use crate::steps::{Context, Outcome, Step};
 
-/// The folder below `firmware`, and what the emulated board has, in bytes.
-const BOARD: &str = "qemu-lm3s6965";
-const FLASH: u64 = 256 * 1024;
-const RAM: u64 = 64 * 1024;
-/// What of the RAM must be left to the stack, in bytes: `firmware/qemu-lm3s6965/README.md` says how much is used.
-const STACK: u64 = 16 * 1024;
+/// An image, and what there is for it on its board, in bytes.
+struct Image {
+    name: &'static str,
+    flash: u64,
+    /// For what is static: the stack has a part of its own (`memory.x`).
+    ram: u64,
+}
+
+const IMAGES: [Image; 3] = [
+    Image { name: "bowline-qemu-lm3s6965", flash: 256 * 1024, ram: 24 * 1024 },
+    Image { name: "bowline-qemu-coprocessor", flash: 256 * 1024, ram: 24 * 1024 },
+    Image { name: "bowline-qemu-netduinoplus2", flash: 1024 * 1024, ram: 64 * 1024 },
+];
 
 /// The emulator, and the package it is in.
 const EMULATOR: (&str, &str) = ("qemu-system-arm", "qemu-system-arm");
 
-/// Where the tests look for the firmware.
+/// The folder in which the tests look for the firmware.
 const FIRMWARE_VAR: &str = "BOWLINE_FIRMWARE";
-/// How often they kill the emulator.
+/// How often they cut the power in CI, which kills the server half as often.
+pub(crate) const KILLS_IN_CI: u64 = 100;
+/// How often they cut the power.
 const KILLS_VAR: &str = "BOWLINE_EMULATOR_KILLS";
 
 pub(crate) const STEPS: &[Step] = &[
@@ -36,56 +46,67 @@ pub(crate) const STEPS: &[Step] = &[
         run: build,
     },
     Step {
-        name: "emulated board",
+        name: "emulated boards",
         advice: "BOWLINE_SEED=<the seed above> has much the same faults again, with BOWLINE_FIRMWARE as shown",
         run: emulate,
     },
 ];
 
-/// Where `build` leaves the image.
-fn image(context: &Context) -> PathBuf {
-    context.target_dir().join("firmware").join(TARGET).join("release").join(format!("bowline-{BOARD}"))
+/// Where `build` leaves the images.
+fn images(context: &Context) -> PathBuf {
+    context.target_dir().join("firmware").join(TARGET).join("release")
 }
 
 fn build(context: &mut Context) -> Result<Outcome> {
-    let folder = context.root.join("firmware").join(BOARD);
+    let folder = context.root.join("firmware");
     let rustfmt = context.root.join("rustfmt.toml");
-    command::run(cargo(&folder).args(["fmt", "--check", "--", "--config-path"]).arg(rustfmt))?;
+    command::run(cargo(&folder).args(["fmt", "--all", "--check", "--", "--config-path"]).arg(rustfmt))?;
     let toolchain = match bare_metal::toolchain(context) {
         Ok(toolchain) => toolchain,
         Err(error) => return context.unavailable(format!("no toolchain for {TARGET}, so no firmware: {error:#}")),
     };
-    command::run(
-        toolchain
-            .builds(&folder, "core")
-            .env("CARGO_TARGET_THUMBV7M_NONE_EABI_LINKER", linker()?)
-            .args(["--locked", "--target-dir"])
-            .arg(context.target_dir().join("firmware")),
-    )?;
-    let image = image(context);
-    let sections =
-        sections(&command::output(Command::new("readelf").args(["--section-headers", "--wide"]).arg(&image))?);
+    let images = build_images(context, &toolchain, &[])?;
+    let sizes: Vec<String> = IMAGES.iter().map(|image| measure(image, &images)).collect::<Result<_>>()?;
+    Ok(Outcome::Noted(sizes.join("; ")))
+}
+
+/// Builds all images, or what `which` says, and says where they are. As panics are looked for in one of them, each place has
+/// its own code: that costs a little flash, and saves building them twice.
+pub(crate) fn build_images(context: &Context, toolchain: &Toolchain, which: &[&str]) -> Result<PathBuf> {
+    let mut cargo = toolchain.builds(&context.root.join("firmware"), TARGET, "core");
+    cargo.env("CARGO_TARGET_THUMBV7M_NONE_EABI_LINKER", linker()?);
+    // Named for the target, so that build scripts have none of it.
+    cargo.env("CARGO_TARGET_THUMBV7M_NONE_EABI_RUSTFLAGS", panics::APART);
+    cargo.args(["--locked", "--target-dir"]).arg(context.target_dir().join("firmware"));
+    command::run(cargo.args(which))?;
+    Ok(images(context))
+}
+
+/// What an image takes of its board, unless that is too much.
+fn measure(&Image { name, flash, ram }: &Image, folder: &Path) -> Result<String> {
+    let listing =
+        command::output(Command::new("readelf").args(["--section-headers", "--wide"]).arg(folder.join(name)))?;
+    let sections = sections(&listing);
     let [text, data, bss] =
         [[".vector_table", ".text", ".rodata"].as_slice(), &[".data"], &[".bss", ".uninit"]].map(|names| {
             sections.iter().filter(|(name, _)| names.contains(&name.as_str())).map(|(_, size)| size).sum::<u64>()
         });
+    println!("{name}");
     for (name, size) in &sections {
         println!("{size:>8} {name}");
     }
-    let (flash, ram) = (text + data, data + bss);
+    let (in_flash, in_ram) = (text + data, data + bss);
     if text == 0 || bss == 0 {
-        bail!("{} has no sections of a firmware", image.display());
+        bail!("{name} has no sections of a firmware");
     }
-    if flash > FLASH || ram + STACK > RAM {
-        bail!(
-            "{flash} bytes of flash and {ram} of RAM are more than there are: {FLASH}, and {RAM} with {STACK} of stack"
-        );
+    if in_flash > flash || in_ram > ram {
+        bail!("{name}: {in_flash} bytes of flash and {in_ram} of RAM are more than there are: {flash} and {ram}");
     }
-    Ok(Outcome::Noted(format!("{flash} bytes of flash, {ram} of RAM and {} for the stack", RAM - ram)))
+    Ok(format!("{name}: {in_flash} bytes of flash, {in_ram} of RAM beside the stack"))
 }
 
 /// The linker for all targets that comes with the installed compiler.
-fn linker() -> Result<PathBuf> {
+pub(crate) fn linker() -> Result<PathBuf> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let sysroot = command::output(Command::new(rustc).args(["--print", "sysroot"]))?;
     let host = command::rustc("host")?;
@@ -102,7 +123,7 @@ fn linker() -> Result<PathBuf> {
 
 /// Names and sizes of what `readelf` lists, where there is something that goes to the board: those with an `A` among
 /// their flags.
-fn sections(listing: &str) -> Vec<(String, u64)> {
+pub(crate) fn sections(listing: &str) -> Vec<(String, u64)> {
     let section = |line: &str| {
         let (_, fields) = line.split_once(']')?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -114,8 +135,8 @@ fn sections(listing: &str) -> Vec<(String, u64)> {
 }
 
 fn emulate(context: &mut Context) -> Result<Outcome> {
-    let image = image(context);
-    if !image.exists() {
+    let images = images(context);
+    if IMAGES.iter().any(|image| !images.join(image.name).exists()) {
         return context.unavailable("no firmware, so nothing was emulated".to_owned());
     }
     let (emulator, package) = EMULATOR;
@@ -126,7 +147,7 @@ fn emulate(context: &mut Context) -> Result<Outcome> {
     }
     let mut test = cargo(&context.root);
     test.args(["test", "--quiet", "--package", "bowline", "--test", "cli", "--", "emulated::"]);
-    test.args(["--nocapture", "--test-threads=1"]).env(FIRMWARE_VAR, image);
+    test.args(["--nocapture", "--test-threads=1"]).env(FIRMWARE_VAR, images);
     if let Some(kills) = context.emulator_kills {
         test.env(KILLS_VAR, kills.to_string());
     }

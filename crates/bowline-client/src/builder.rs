@@ -222,7 +222,7 @@ impl Builder {
             None => Endpoint::new(Side::Device, self.limits),
             Some(store) => {
                 let stored = store.load(&self.id).map_err(BuildError::Store)?;
-                Endpoint::stored(Side::Device, self.limits, &self.id, Storage::new(store, self.outside), stored)
+                Endpoint::stored(Side::Device, self.limits, &*self.id, Storage::new(store, self.outside), stored)
             }
         };
         endpoint.set_persistent(true);

@@ -218,6 +218,7 @@ impl<'a, const N: usize> Board<'a, N> {
 impl<const N: usize> State<N> {
     fn begins(&mut self, life: u32, now: Instant) {
         self.life = life;
+        self.stream = Stream::new();
         self.forgotten();
         (self.due, self.patience) = (now, now + SILENCE);
     }
@@ -247,6 +248,10 @@ impl<const N: usize> State<N> {
                     self.due = now;
                     self.forgotten();
                 }
+                if self.boot != seen.boot && self.tcp == TcpState::Connecting {
+                    // It makes another connection under this number: what has come was of one before it.
+                    self.stream = Stream::new();
+                }
                 self.boot = seen.boot;
                 if seen.life != self.life {
                     return;
@@ -255,8 +260,11 @@ impl<const N: usize> State<N> {
                     self.has_sent_credentials = false;
                 }
                 if self.server.is_some() && seen.conn == self.conn {
-                    self.tcp = seen.tcp;
-                    self.stream.out.handle(seen.flow, now);
+                    // One that is lost stays so.
+                    if self.check().is_ok() {
+                        self.tcp = seen.tcp;
+                        self.stream.out.handle(seen.flow, now);
+                    }
                 } else if self.tcp != TcpState::Connecting {
                     self.tcp = TcpState::Reset;
                 }
@@ -308,7 +316,7 @@ impl<const N: usize> State<N> {
     }
 
     fn tag(&self) -> u32 {
-        wire::tag(self.life, self.boot, self.conn)
+        wire::tag(self.life, self.conn)
     }
 
     /// When the co-processor is to be told next what is wanted.

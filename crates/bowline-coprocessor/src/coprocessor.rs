@@ -68,6 +68,7 @@ struct State<const N: usize> {
     join: u8,
     network: NetworkState,
     signal: Option<i8>,
+    /// A number that has had its connection gets no other.
     conn: u8,
     tcp: TcpState,
     stream: Stream<N>,
@@ -199,8 +200,8 @@ impl<const N: usize> Coprocessor<N> {
                 let end = self.connects(tcp, access, wanted, server).await;
                 self.is_now(|state| state.tcp = end);
             } else {
-                if wanted.is_none() && conn != 0 {
-                    self.is_now(|state| (state.conn, state.tcp) = (0, TcpState::Reset));
+                if wanted.is_none() && self.state.borrow().tcp != TcpState::Reset {
+                    self.is_now(|state| state.tcp = TcpState::Reset);
                 }
                 self.looks(access);
                 select(self.wants.wait(), Timer::after(PERIOD)).await;
@@ -223,7 +224,7 @@ impl<const N: usize> Coprocessor<N> {
 
     /// Joins or leaves the network, until it is done or something else is wanted.
     async fn joins<A: Access>(&self, access: &mut A, join: u8) {
-        self.is_now(|state| (state.join, state.network, state.conn) = (join, NetworkState::Down, 0));
+        self.is_now(|state| (state.join, state.network, state.tcp) = (join, NetworkState::Down, TcpState::Reset));
         let _ = with_timeout(PATIENCE, access.leave()).await;
         if join == 0 {
             return;
@@ -397,7 +398,7 @@ impl<const N: usize> State<N> {
     }
 
     fn tag(&self) -> u32 {
-        wire::tag(self.life(), self.boot, self.conn)
+        wire::tag(self.life(), self.conn)
     }
 
     /// Whether there is a connection whose bytes go to the board, or are still to go.

@@ -29,6 +29,8 @@
 //! co-processor that says nothing for three seconds is reset, if its reset pin is wired. A board that says nothing for five
 //! is gone, and its connection is closed.
 //!
+//! Over I2C it is the same line, made of transactions: [`i2c`].
+//!
 //! Nobody encrypts the line: whoever has its wires sees the network's password, and of an encrypted session what the network
 //! sees.
 
@@ -36,6 +38,7 @@
 
 mod board;
 mod coprocessor;
+pub mod i2c;
 mod stream;
 mod wire;
 

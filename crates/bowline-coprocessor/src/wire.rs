@@ -35,9 +35,10 @@ pub(crate) enum Frame<'a> {
     Data { tag: u32, offset: u32, bytes: &'a [u8] },
 }
 
-/// A connection's name, other for each life of either side.
-pub(crate) const fn tag(life: u32, boot: u32, conn: u8) -> u32 {
-    (life ^ boot.rotate_left(16)).wrapping_add(conn as u32)
+/// A connection's name, other for each life of the board: numbers begin anew with it. The co-processor's life is not in it: what
+/// one has sent is there before the next one's first word, at which the board begins anew.
+pub(crate) const fn tag(life: u32, conn: u8) -> u32 {
+    life.wrapping_add(conn as u32)
 }
 
 /// How far one direction of a connection has come, said by who receives it. Offsets are of the bytes since the

@@ -133,12 +133,8 @@ impl<'a, O: Outbox> Client<'a, O> {
     fn claims_next(&self, app: u8) -> Result<Claim<'a, O>, ClaimError> {
         let (first, last) = self.0.request_instances;
         for _ in first..=last {
-            let instance = {
-                let mut state = self.0.state.borrow_mut();
-                let instance = state.instance;
-                state.instance = if instance == last { first } else { instance + 1 };
-                instance
-            };
+            let instance = self.0.instance.get();
+            self.0.instance.set(if instance == last { first } else { instance.wrapping_add(1) });
             match Claim::new(*self, (app, instance), true) {
                 Err(ClaimError::InUse) => {}
                 result => return result,
@@ -158,12 +154,12 @@ struct Claim<'a, O: Outbox> {
 
 impl<'a, O: Outbox> Claim<'a, O> {
     fn new(client: Client<'a, O>, of: (u8, u8), discards: bool) -> Result<Self, ClaimError> {
-        let mut state = client.0.state.borrow_mut();
-        if state.claims.contains(&Some(of)) {
+        if client.0.is_claimed(of) {
             return Err(ClaimError::InUse);
         }
-        let free = state.claims.iter_mut().find(|claim| claim.is_none()).ok_or(ClaimError::TooMany)?;
-        *free = Some(of);
+        if !client.0.replaces_claim(None, Some(of)) {
+            return Err(ClaimError::TooMany);
+        }
         Ok(Claim { client, of, discards })
     }
 
@@ -175,16 +171,14 @@ impl<'a, O: Outbox> Claim<'a, O> {
 impl<O: Outbox> Drop for Claim<'_, O> {
     fn drop(&mut self) {
         let shared = self.client.0;
-        let mut state = shared.state.borrow_mut();
-        if let Some(claim) = state.claims.iter_mut().find(|claim| **claim == Some(self.of)) {
-            *claim = None;
-        }
+        shared.replaces_claim(Some(self.of), None);
         if self.discards {
             let mine = |channel: Address| (channel.app, channel.instance) == self.of;
-            state.late = state.late.wrapping_add(shared.inbox.borrow_mut().discard(mine));
+            let discarded = shared.inbox(|inbox| inbox.discard(mine));
+            shared.late.set(shared.late.get().wrapping_add(discarded));
             shared.work.signal(());
         } else {
-            state.receivers.wake();
+            shared.receivers.wake();
         }
     }
 }

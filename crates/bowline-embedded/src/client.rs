@@ -140,7 +140,7 @@ impl<'a, O: Outbox> Client<'a, O> {
     pub(crate) async fn take<'b>(&self, of: Option<(u8, u8)>, buffer: &'b mut [u8]) -> Result<Received<'b>, RecvError> {
         let taken = poll_fn(|context| match self.try_take(of, buffer) {
             Ok(None) => {
-                self.0.state.borrow_mut().receivers.register(context.waker());
+                self.0.receivers.register(context.waker());
                 Poll::Pending
             }
             Ok(Some(taken)) => Poll::Ready(Ok(taken)),
@@ -151,12 +151,12 @@ impl<'a, O: Outbox> Client<'a, O> {
     }
 
     fn try_take(&self, of: Option<(u8, u8)>, buffer: &mut [u8]) -> Result<Option<Taken>, RecvError> {
-        let state = self.0.state.borrow();
         let wanted = |channel: Address| match of {
             Some(of) => (channel.app, channel.instance) == of,
-            None => !state.claims(channel),
+            None => !self.0.claims(channel),
         };
-        let taken = self.0.inbox.borrow_mut().take(wanted, buffer).map_err(|TooShort(needed)| RecvError { needed })?;
+        let taken = self.0.inbox(|inbox| Some(inbox.take(wanted, buffer))).unwrap_or(Ok(None));
+        let taken = taken.map_err(|TooShort(needed)| RecvError { needed })?;
         if taken.is_some() {
             self.0.work.signal(());
         }
@@ -165,8 +165,13 @@ impl<'a, O: Outbox> Client<'a, O> {
 
     fn received<'b>(&self, taken: Taken, buffer: &'b [u8]) -> Received<'b> {
         // What is in the inbox belongs to the epoch there is: a new one clears it.
-        let id = (self.0.session.borrow().epoch(), taken.seq);
-        Received { channel: taken.channel, payload: &buffer[..taken.len], id, gap: taken.gap.into() }
+        let id = (self.0.epoch.get(), taken.seq);
+        Received {
+            channel: taken.channel,
+            payload: buffer.get(..taken.len).unwrap_or_default(),
+            id,
+            gap: taken.gap.into(),
+        }
     }
 
     /// The link's status now. Up means that the server has answered on it.
@@ -184,7 +189,7 @@ impl<'a, O: Outbox> Client<'a, O> {
     /// Follows the link's status.
     #[must_use]
     pub fn watch(&self) -> StatusWatch<'a, O> {
-        StatusWatch { shared: self.0, seen: self.0.state.borrow().changes }
+        StatusWatch { shared: self.0, seen: self.0.changes.get() }
     }
 
     /// Waits until the server is there. Cancel-safe.
@@ -198,25 +203,25 @@ impl<'a, O: Outbox> Client<'a, O> {
     /// How well the network was received when the runner last went to connect, in dBm, if it says so.
     #[must_use]
     pub fn signal(&self) -> Option<i8> {
-        self.0.state.borrow().signal
+        self.0.signal.get()
     }
 
     /// What the session has counted since the start of the board.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        *self.0.session.borrow().counters()
+        self.0.counters.get()
     }
 
     /// Answers that came when nobody waited for them any more, and were discarded.
     #[must_use]
     pub fn late(&self) -> u32 {
-        self.0.state.borrow().late
+        self.0.late.get()
     }
 
     /// Best-effort messages of the server. This client has no room for them: they are refused.
     #[must_use]
     pub fn refused(&self) -> u32 {
-        self.0.state.borrow().refused
+        self.0.refused.get()
     }
 }
 
@@ -235,12 +240,12 @@ impl<O: Outbox> StatusWatch<'_, O> {
     /// status is then. Cancel-safe: a change is not lost by dropping the future.
     pub async fn changed(&mut self) -> Status {
         poll_fn(|context| {
-            let mut state = self.shared.state.borrow_mut();
-            if state.changes != self.seen {
-                self.seen = state.changes;
-                return Poll::Ready(state.status);
+            let changes = self.shared.changes.get();
+            if changes != self.seen {
+                self.seen = changes;
+                return Poll::Ready(self.shared.status());
             }
-            state.watchers.register(context.waker());
+            self.shared.watchers.register(context.waker());
             Poll::Pending
         })
         .await

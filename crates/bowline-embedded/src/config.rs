@@ -89,6 +89,11 @@ impl<'a> Config<'a> {
         if len > MAX_ID {
             return Err(ConfigError::Id { len });
         }
+        self.check_times()
+    }
+
+    /// What no dialect does without.
+    pub(crate) fn check_times(&self) -> Result<(), ConfigError> {
         if !(Duration::from_millis(100)..=Duration::from_secs(86_400)).contains(&self.timeout) {
             return Err(ConfigError::Timeout);
         }
@@ -125,6 +130,8 @@ pub enum ConfigError {
     Outbox,
     /// There is no instance for requests, or 255 is among them.
     RequestInstances,
+    /// There is a key, and dialect H has none.
+    Keys,
 }
 
 impl core::fmt::Display for ConfigError {
@@ -146,6 +153,9 @@ impl core::fmt::Display for ConfigError {
             ConfigError::RequestInstances => {
                 f.write_str("expected a first and a last instance for requests, below 255 and in order")
             }
+            ConfigError::Keys => f.write_str(
+                "dialect H has no keys, everybody on the way can read and change what is sent: expected Security::Open",
+            ),
         }
     }
 }

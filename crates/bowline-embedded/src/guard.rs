@@ -61,17 +61,16 @@ impl<O: Outbox> Client<'_, O> {
     /// # Errors
     /// Of the pin.
     pub async fn heartbeat<P: OutputPin>(&self, led: &mut P) -> Result<core::convert::Infallible, P::Error> {
-        let mut seen = self.0.state.borrow().beats;
+        let mut seen = self.0.beats.get();
         let (mut is_high, mut was_up) = (false, true);
         loop {
             let is_up = poll_fn(|context| {
-                let mut state = self.0.state.borrow_mut();
-                let is_up = state.status.is_up();
-                if state.beats != seen || was_up != is_up {
-                    seen = state.beats;
+                let (is_up, beats) = (self.0.status().is_up(), self.0.beats.get());
+                if beats != seen || was_up != is_up {
+                    seen = beats;
                     return Poll::Ready(is_up);
                 }
-                state.watchers.register(context.waker());
+                self.0.watchers.register(context.waker());
                 Poll::Pending
             })
             .await;

@@ -152,7 +152,7 @@ impl Inbox<[u8]> {
     fn drops_taken(&mut self) {
         while let Some(entry) = self.find(|_| true).filter(|entry| entry.taken) {
             let size = HEAD + entry.len;
-            self.head = (self.head + size) % self.bytes.len();
+            self.head = self.place(self.head + size);
             self.used -= size;
             self.len -= 1;
         }
@@ -179,17 +179,22 @@ impl Inbox<[u8]> {
 
     /// Places beyond the end are counted on from the front.
     fn write(&mut self, at: usize, from: &[u8]) {
-        let at = at % self.bytes.len();
-        let (first, second) = from.split_at(from.len().min(self.bytes.len() - at));
-        self.bytes[at..at + first.len()].copy_from_slice(first);
-        self.bytes[..second.len()].copy_from_slice(second);
+        let (front, back) = self.bytes.split_at_mut_checked(self.place(at)).unwrap_or_default();
+        for (byte, from) in back.iter_mut().chain(front).zip(from) {
+            *byte = *from;
+        }
     }
 
     fn read(&self, at: usize, into: &mut [u8]) {
-        let at = at % self.bytes.len();
-        let (first, second) = into.split_at_mut(into.len().min(self.bytes.len() - at));
-        first.copy_from_slice(&self.bytes[at..at + first.len()]);
-        second.copy_from_slice(&self.bytes[..second.len()]);
+        let (front, back) = self.bytes.split_at_checked(self.place(at)).unwrap_or_default();
+        for (into, byte) in into.iter_mut().zip(back.iter().chain(front)) {
+            *into = *byte;
+        }
+    }
+
+    /// In the ring. What begins in it ends before it has gone round once.
+    const fn place(&self, at: usize) -> usize {
+        if at < self.bytes.len() { at } else { at - self.bytes.len() }
     }
 }
 

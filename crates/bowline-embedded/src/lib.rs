@@ -1,4 +1,4 @@
-//! A device's client for boards without an operating system: dialect N on embassy, `no_std`, without allocation.
+//! A device's client for boards without an operating system: dialects N and H on embassy, `no_std`, without allocation.
 //!
 //! [`new`] takes the memory it works in and gives back two halves: a [`Client`], which the application's tasks
 //! share, and a [`Runner`], which keeps a link to the server in a task of its own. What [`Client::send`] has
@@ -67,8 +67,10 @@
 //!
 //! docs/porting.md says what a board brings.
 //!
+//! [`lines`] is the same for servers that speak dialect H.
+//!
 //! # Not in it yet
-//! Best-effort messages (those of the server are refused and counted) and dialect H.
+//! Best-effort messages: those of the server are refused on N, and counted.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -82,6 +84,7 @@ mod clock;
 mod config;
 mod guard;
 mod inbox;
+pub mod lines;
 mod link;
 mod network;
 mod opener;
@@ -89,6 +92,7 @@ mod outbox;
 mod runner;
 mod seal;
 mod shared;
+mod speaker;
 mod status;
 mod wire;
 
@@ -107,9 +111,10 @@ pub use guard::{Guard, Watchdog};
 pub use network::{Network, Supervision};
 pub use outbox::Outbox;
 pub use runner::Runner;
+pub use speaker::{Native, Speaker};
 pub use status::{DownReason, LinkState, Status};
 
-use shared::Shared;
+use shared::{Begin, Shared};
 
 /// Its examples are compiled with the tests.
 #[cfg(all(doctest, feature = "keys"))]
@@ -153,6 +158,9 @@ impl<O, const MESSAGES: usize, const INBOX: usize, const BUFFER: usize> Default
     }
 }
 
+/// A client's two halves.
+pub type Halves<'a, O, R, S = Native> = (Client<'a, O>, Runner<'a, O, R, S>);
+
 /// A client in `resources`, which goes on where `outbox` says that the device's last life has ended. The runner must
 /// run for anything to happen.
 ///
@@ -164,27 +172,40 @@ pub fn new<'a, O: Outbox, R: FnMut(&mut [u8]), const MESSAGES: usize, const INBO
     resources: &'a mut Resources<O, MESSAGES, INBOX, BUFFER>,
     outbox: O,
     config: Config<'a>,
-    mut random: R,
-) -> Result<(Client<'a, O>, Runner<'a, O, R>), ConfigError> {
+    random: R,
+) -> Result<Halves<'a, O, R>, ConfigError> {
     config.check()?;
-    let needed = buffer_for(outbox.max_payload());
-    if BUFFER < needed {
-        return Err(ConfigError::Buffer { needed });
+    let kept = Kept { epoch: outbox.epoch(), acked: outbox.acked(), last: outbox.last(), received: outbox.received() };
+    let session = Session::resume(kept).map_err(|_| ConfigError::Outbox)?;
+    let begin = Begin { epoch: session.epoch(), sent: session.sent(), received: session.received() };
+    let buffer = buffer_for(outbox.max_payload());
+    assemble(resources, outbox, config, random, Native { session, ticket: None }, begin, buffer)
+}
+
+/// Both halves, for a session that goes on at `begin`. `buffer`: the least there must be for what the outbox takes.
+fn assemble<'a, O: Outbox, R: FnMut(&mut [u8]), S, const MESSAGES: usize, const INBOX: usize, const BUFFER: usize>(
+    resources: &'a mut Resources<O, MESSAGES, INBOX, BUFFER>,
+    outbox: O,
+    config: Config<'a>,
+    mut random: R,
+    speaker: S,
+    begin: Begin,
+    buffer: usize,
+) -> Result<Halves<'a, O, R, S>, ConfigError> {
+    if BUFFER < buffer {
+        return Err(ConfigError::Buffer { needed: buffer });
     }
     // The server may send what goes into the buffer.
     let needed = inbox_for(MESSAGES, BUFFER - wire::OVERHEAD - DATA_OVERHEAD as usize);
     if MESSAGES == 0 || INBOX < needed {
         return Err(ConfigError::Inbox { needed });
     }
-    let kept = Kept { epoch: outbox.epoch(), acked: outbox.acked(), last: outbox.last(), received: outbox.received() };
-    let session = Session::resume(kept).map_err(|_| ConfigError::Outbox)?;
     // At random: what comes for a request of the last life is not taken for an answer in this one.
     let mut seed = [0];
     random(&mut seed);
     let (first, last) = config.request_instances;
     let instance = first + seed[0] % (last - first + 1);
     let Resources { shared, input, output } = resources;
-    let shared: &'a Shared<O> = shared.insert(Shared::new(outbox, session, MESSAGES, instance, &config));
-    let runner = Runner { shared, input, output, config, random, ticket: None, failures: 0 };
-    Ok((Client(shared), runner))
+    let shared: &'a Shared<O> = shared.insert(Shared::new(outbox, begin, MESSAGES, instance, &config));
+    Ok((Client(shared), Runner { shared, speaker, input, output, config, random, failures: 0 }))
 }

@@ -1,18 +1,20 @@
 //! One link, from its opening on: between the engine, the seal, the queues and the connection.
 
+use core::task::Poll;
+
 use bowline_proto::native::wire::{Data, record};
-use bowline_proto::native::{CloseReason, Item, Link, Output, Received};
+use bowline_proto::native::{CloseReason, Item, Link, Output, Received, Session};
 use bowline_proto::time::Instant;
 use bowline_secure::{Carrier, is_security_body};
+use embassy_futures::poll_once;
 use embassy_futures::select::{Either, Either3, select, select3};
 use embassy_time::{Duration, with_timeout};
 use embedded_io_async::{Error as _, ErrorKind, Read, Write};
 
 use crate::seal::{Ticket, Transport};
-use crate::shared::Shared;
-use crate::status::LinkState;
+use crate::shared::{Shared, count};
 use crate::wire::Wire;
-use crate::{DownReason, Outbox, Status, clock};
+use crate::{DownReason, Outbox, clock};
 
 /// More than any frame takes that carries no payload.
 const CONTROL: usize = 96;
@@ -23,6 +25,7 @@ const TOO_LARGE: u8 = 4;
 
 pub(crate) struct Pump<'p, O> {
     pub(crate) shared: &'p Shared<O>,
+    pub(crate) session: &'p mut Session,
     pub(crate) link: Link,
     pub(crate) seal: Option<Transport>,
     /// Where a ticket is kept for the next link.
@@ -39,12 +42,13 @@ pub(crate) struct Pump<'p, O> {
 impl<'p, O: Outbox> Pump<'p, O> {
     pub(crate) fn new(
         shared: &'p Shared<O>,
+        session: &'p mut Session,
         link: Link,
         seal: Option<Transport>,
         ticket: &'p mut Option<Ticket>,
         wire: Wire<'p>,
     ) -> Self {
-        Pump { shared, link, seal, ticket, wire, held: None, described: None, beat: Instant::ZERO }
+        Pump { shared, session, link, seal, ticket, wire, held: None, described: None, beat: Instant::ZERO }
     }
 
     /// Drives the link until it is over, and says why.
@@ -57,7 +61,10 @@ impl<'p, O: Outbox> Pump<'p, O> {
         self.take_in(now);
         loop {
             let turn = self.turn(now).await;
-            self.tells_up();
+            self.shared.counters.set(*self.session.counters());
+            if self.link.is_up() {
+                self.shared.comes_up(self.seal.as_ref().map(Transport::protection));
+            }
             let wait = match turn {
                 Ok(wait) => wait,
                 Err(reason) => {
@@ -72,30 +79,28 @@ impl<'p, O: Outbox> Pump<'p, O> {
                     Ok(then) => now = then,
                     Err(reason) => return reason,
                 }
+                // On a slow connection there may always be something to write: what comes meanwhile does not wait for that.
+                match poll_once(self.wire.fill(connection)) {
+                    Poll::Ready(Ok(())) => self.has_read(now),
+                    Poll::Ready(Err(reason)) => return reason,
+                    Poll::Pending => {}
+                }
                 continue;
             }
             self.shared.due.set(wait);
             let event = select3(self.wire.fill(connection), self.shared.work.wait(), clock::at(wait)).await;
             now = clock::now();
             match event {
-                Either3::First(Ok(0)) => return DownReason::PeerClosed,
-                Either3::First(Ok(_)) => {
-                    self.take_in(now);
-                    self.beats(now);
-                }
-                Either3::First(Err(error)) => return DownReason::Transport(error.kind()),
+                Either3::First(Ok(())) => self.has_read(now),
+                Either3::First(Err(reason)) => return reason,
                 Either3::Second(()) | Either3::Third(()) => self.link.handle_timeout(now),
             }
         }
     }
 
-    fn tells_up(&self) {
-        let status = self.shared.status();
-        if self.link.is_up() && !status.is_up() {
-            let protection = self.seal.as_ref().map(Transport::protection);
-            let connects = status.connects.saturating_add(1);
-            self.shared.tell(Status { link: LinkState::Up { protection }, connects, ..status });
-        }
+    fn has_read(&mut self, now: Instant) {
+        self.take_in(now);
+        self.beats(now);
     }
 
     /// The server was heard.
@@ -109,7 +114,7 @@ impl<'p, O: Outbox> Pump<'p, O> {
     /// What was read.
     fn take_in(&mut self, now: Instant) {
         let overhead = if self.seal.is_some() { Carrier::Lossless.overhead() as u16 } else { 0 };
-        let Pump { shared, link, seal, ticket, wire, .. } = self;
+        let Pump { shared, session, link, seal, ticket, wire, .. } = self;
         loop {
             let input = wire.input();
             let range = match record::next(input, link.max_body() + overhead) {
@@ -118,7 +123,7 @@ impl<'p, O: Outbox> Pump<'p, O> {
                 Err(_) => return link.close(now, CloseReason::Protocol),
             };
             let end = range.end;
-            let body = &mut input[range];
+            let Some(body) = input.get_mut(range) else { return };
             let body = match seal {
                 None => body,
                 Some(seal) => match seal.open(body) {
@@ -135,7 +140,7 @@ impl<'p, O: Outbox> Pump<'p, O> {
                     _ => link.close(now, CloseReason::Protocol),
                 }
             } else {
-                takes_body(shared, link, now, body);
+                takes_body(shared, session, link, now, body);
             }
             wire.consume(end);
         }
@@ -144,8 +149,8 @@ impl<'p, O: Outbox> Pump<'p, O> {
     /// Settles the outbox, and drains the engine into the record. When to come back, or why the link is over.
     async fn turn(&mut self, now: Instant) -> Result<Instant, DownReason> {
         let mut outbox = self.shared.outbox.lock().await;
-        self.shared.settle(&mut *outbox).await.map_err(|_| DownReason::Storage)?;
-        self.link.handle_room(now, self.shared.inbox.borrow().room());
+        self.shared.settle(self.session, &mut *outbox).await.map_err(|_| DownReason::Storage)?;
+        self.link.handle_room(now, self.shared.inbox(|inbox| inbox.room()));
         let sent = self.shared.sent.get();
         if let Some(seq) = self.described.filter(|seq| *seq > sent && self.link.is_up()) {
             // A policy or its time may have dropped it while it waited for credit.
@@ -154,9 +159,9 @@ impl<'p, O: Outbox> Pump<'p, O> {
         loop {
             let output = match self.held.take() {
                 Some(output) => output,
-                None => self.link.poll_output(&mut self.shared.session.borrow_mut(), now),
+                None => self.link.poll_output(self.session, now),
             };
-            self.shared.sent.set(self.shared.session.borrow().sent());
+            self.shared.sent.set(self.session.sent());
             let has_room = match output {
                 Output::Frame(frame) => {
                     let max_body = self.link.peer_max_body();
@@ -191,7 +196,7 @@ impl<'p, O: Outbox> Pump<'p, O> {
         let len = len as usize;
         let head = Data::head_len(len);
         let Some(place) = self.wire.place(head + len, self.link.peer_max_body()) else { return Ok(false) };
-        let (front, payload) = place.split_at_mut(head);
+        let Some((front, payload)) = place.split_at_mut_checked(head) else { return Ok(false) };
         // A message that has rotted is a gap from now on; the engine must be asked anew, by a new link.
         let channel = outbox.read(seq, payload).await.map_err(|_| DownReason::Storage)?.channel;
         if Data::emit_head(seq as u16, ask, channel, len, front) != Some(head) {
@@ -204,7 +209,7 @@ impl<'p, O: Outbox> Pump<'p, O> {
     /// Until when the connection may take no bytes. While that is so the engine puts nothing out.
     fn blocked_until(&mut self, now: Instant) -> Result<Instant, DownReason> {
         loop {
-            match self.link.poll_output(&mut self.shared.session.borrow_mut(), now) {
+            match self.link.poll_output(self.session, now) {
                 Output::Wait(at) => return Ok(at),
                 Output::Close(reason) => return Err(DownReason::Engine(reason)),
                 _ => {}
@@ -241,37 +246,36 @@ impl<'p, O: Outbox> Pump<'p, O> {
 }
 
 /// Reads a body frame by frame.
-fn takes_body<O: Outbox>(shared: &Shared<O>, link: &mut Link, now: Instant, mut body: &[u8]) {
-    let mut session = shared.session.borrow_mut();
+fn takes_body<O: Outbox>(shared: &Shared<O>, session: &mut Session, link: &mut Link, now: Instant, mut body: &[u8]) {
     loop {
         let durable = session.durable();
-        let input = link.handle_body(&mut session, now, body);
-        body = &body[input.consumed..];
+        let input = link.handle_body(session, now, body);
+        body = body.get(input.consumed..).unwrap_or_default();
         let Some(received) = input.received else { return };
-        let mut inbox = shared.inbox.borrow_mut();
         match received {
             Received::Message { ticket, channel, .. } if shared.is_late(channel) => {
-                inbox.skip(ticket.seq());
-                let mut state = shared.state.borrow_mut();
-                state.late = state.late.wrapping_add(1);
+                shared.inbox(|inbox| inbox.skip(ticket.seq()));
+                count(&shared.late);
             }
             Received::Message { ticket, channel, payload } => {
-                if inbox.push(ticket.seq(), channel, payload) {
-                    shared.state.borrow_mut().receivers.wake();
+                if shared.inbox(|inbox| inbox.push(ticket.seq(), channel, payload)) {
+                    shared.receivers.wake();
                 } else {
                     // Cannot be: credit is room. It comes again, and so does what was not taken.
                     session.handle_storage_failed();
-                    inbox.clear(session.durable(), session.durable());
+                    shared.inbox(|inbox| inbox.clear(session.durable(), session.durable()));
                     return;
                 }
             }
-            Received::Gap { ticket, count, .. } => inbox.drops(ticket.seq(), count),
+            Received::Gap { ticket, count, .. } => shared.inbox(|inbox| inbox.drops(ticket.seq(), count)),
             Received::BestEffort { .. } => {
-                let mut state = shared.state.borrow_mut();
-                state.refused = state.refused.wrapping_add(1);
+                count(&shared.refused);
             }
             // What was not acknowledged comes again, in the new one's numbers.
-            Received::NewEpoch { .. } => inbox.clear(durable, 0),
+            Received::NewEpoch { epoch, .. } => {
+                shared.epoch.set(epoch);
+                shared.inbox(|inbox| inbox.clear(durable, 0));
+            }
             Received::Acked
             | Received::Processed
             | Received::Resumed

@@ -67,10 +67,6 @@ impl Supervision {
     pub const DEFAULT: Supervision =
         Supervision { join_timeout: Duration::from_secs(30), stable: Duration::from_secs(2), leave_after: 5 };
 
-    /// Nothing to leave, and nothing to wait for: more attempts than this are years.
-    pub(crate) const NONE: Supervision =
-        Supervision { stable: Duration::MIN, leave_after: u32::MAX, ..Supervision::DEFAULT };
-
     /// Joins `network`, and looks whether it stays. False if it does not, or cannot be joined.
     pub(crate) async fn joins<W: Network>(&self, network: &mut W) -> bool {
         if !matches!(with_deadline(clock::after(self.join_timeout), network.join()).await, Ok(Ok(()))) {

@@ -16,6 +16,10 @@ use crate::{DownReason, Security};
 /// More than an answer holds.
 const _: () = assert!(crate::wire::MIN_BUFFER > MAX_ANSWER);
 
+/// Never comes about: every buffer has room for an opening.
+#[cfg(feature = "keys")]
+const NO_ROOM: DownReason = DownReason::Opening(AnswerError::Malformed);
+
 /// What an opening takes.
 #[cfg_attr(not(feature = "keys"), expect(dead_code, reason = "an open link needs neither randomness nor tickets"))]
 pub(crate) struct Opener<'o, R> {
@@ -36,7 +40,7 @@ impl<R: FnMut(&mut [u8])> Opener<'_, R> {
         match self.security {
             Security::Open => {
                 let opening = Opening { id: self.id, mode: Mode::Open, handshake: &[] };
-                let len = opening.emit(wire.opening()).unwrap_or(0);
+                let len = wire.opening().and_then(|place| opening.emit(place)).unwrap_or(0);
                 exchange(connection, wire, len, open_answer).await?;
                 Ok(None)
             }
@@ -44,7 +48,8 @@ impl<R: FnMut(&mut [u8])> Opener<'_, R> {
             Security::Keyed(key_id, key) => {
                 let nonce = self.bytes::<16>();
                 // Ids that are too long have made no client.
-                let (mut keyed, len) = Keyed::start(self.id, *key_id, key, &nonce, Carrier::Lossless, wire.opening())
+                let place = wire.opening().ok_or(NO_ROOM)?;
+                let (mut keyed, len) = Keyed::start(self.id, *key_id, key, &nonce, Carrier::Lossless, place)
                     .map_err(|_| DownReason::Opening(AnswerError::Malformed))?;
                 exchange(connection, wire, len, |input| keyed.finish(input)).await.map(Some)
             }
@@ -52,10 +57,8 @@ impl<R: FnMut(&mut [u8])> Opener<'_, R> {
             Security::Encrypted(key_id, key) => {
                 let nonce = self.bytes::<16>();
                 let begun = self.ticket.as_mut().and_then(|ticket| {
-                    let now = clock::now();
-                    Resumption::start(ticket, self.id, *key_id, &nonce, now, Carrier::Lossless, wire.opening())
-                        .ok()
-                        .flatten()
+                    let (now, place) = (clock::now(), wire.opening()?);
+                    Resumption::start(ticket, self.id, *key_id, &nonce, now, Carrier::Lossless, place).ok().flatten()
                 });
                 if let Some((mut resumption, len)) = begun {
                     match exchange(connection, wire, len, |input| resumption.finish(input)).await? {
@@ -64,9 +67,9 @@ impl<R: FnMut(&mut [u8])> Opener<'_, R> {
                     }
                 }
                 let ephemeral = Ephemeral::new(&self.bytes::<32>());
-                let (mut handshake, len) =
-                    Handshake::start(self.id, *key_id, key, ephemeral, Carrier::Lossless, wire.opening())
-                        .map_err(|_| DownReason::Opening(AnswerError::Malformed))?;
+                let place = wire.opening().ok_or(NO_ROOM)?;
+                let (mut handshake, len) = Handshake::start(self.id, *key_id, key, ephemeral, Carrier::Lossless, place)
+                    .map_err(|_| DownReason::Opening(AnswerError::Malformed))?;
                 exchange(connection, wire, len, |input| handshake.finish(input)).await.map(Some)
             }
         }
@@ -97,14 +100,15 @@ async fn exchange<C: Read + Write, T>(
     mut finish: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, AnswerError>,
 ) -> Result<T, DownReason> {
     let transport = |error: C::Error| DownReason::Transport(error.kind());
-    connection.write_all(&wire.opening()[..len]).await.map_err(transport)?;
+    connection
+        .write_all(wire.opening().and_then(|opening| opening.get(..len)).unwrap_or_default())
+        .await
+        .map_err(transport)?;
     loop {
         if let Some((answer, len)) = finish(wire.input()).map_err(DownReason::Opening)? {
             wire.consume(len);
             return Ok(answer);
         }
-        if wire.fill(connection).await.map_err(transport)? == 0 {
-            return Err(DownReason::PeerClosed);
-        }
+        wire.fill(connection).await?;
     }
 }

@@ -1,33 +1,27 @@
 //! Keeps a link to the server, for ever.
 
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
 use bowline_proto::Backoff;
-use bowline_proto::native::{self, Link};
-use bowline_proto::time::{Duration, Instant};
-use embassy_time::{Timer, with_deadline, with_timeout};
-use embedded_io_async::Error as _;
+use bowline_proto::time::Instant;
+use embassy_time::{Timer, with_deadline};
 use embedded_nal_async::TcpConnect;
 
-use crate::link::Pump;
 use crate::network::{Network, Wired};
-use crate::opener::Opener;
-use crate::seal::Ticket;
 use crate::shared::Shared;
+use crate::speaker::{Native, Speaker};
 use crate::status::{DownReason, LinkState, Status};
-use crate::wire::Wire;
 use crate::{Config, Outbox, Supervision, clock};
 
-/// How long each step to a link may take at least: the epoch may have to be stored at both ends.
-const SHORTEST_ATTEMPT: Duration = Duration::from_millis(500);
-
 /// Connects, and keeps the link going. Nothing of a [`Client`](crate::Client) happens while it does not run.
-pub struct Runner<'a, O, R> {
+pub struct Runner<'a, O, R, S = Native> {
     pub(crate) shared: &'a Shared<O>,
+    pub(crate) speaker: S,
     pub(crate) input: &'a mut [u8],
     pub(crate) output: &'a mut [u8],
     pub(crate) config: Config<'a>,
     pub(crate) random: R,
-    /// Of an earlier link, for the next one.
-    pub(crate) ticket: Option<Ticket>,
     /// Attempts in a row that gave no lasting link.
     pub(crate) failures: u32,
 }
@@ -43,7 +37,7 @@ struct Supervised {
     unreached: u32,
 }
 
-impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
+impl<O: Outbox, R: FnMut(&mut [u8]), S: Speaker<O>> Runner<'_, O, R, S> {
     /// Connects by `tcp`, and again whenever the link is lost. Never returns.
     ///
     /// Connections of `tcp` must be such that a read whose future was dropped has read nothing, and that
@@ -51,24 +45,25 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
     ///
     /// Cancel-safe: dropping the future ends the link, and the next call goes on where this one was.
     pub async fn run<N: TcpConnect>(&mut self, tcp: &N) -> ! {
-        self.supervises(tcp, &mut Wired, Supervision::NONE).await
+        let mut state = Supervised::default();
+        loop {
+            let reason = self.link_on(tcp, &mut Wired, &mut state).await;
+            self.pauses(reason).await;
+        }
     }
 
     /// As [`Runner::run`], on a network that has to be joined: it is joined, left when the server cannot be reached
     /// through it ([`Config::supervision`]), and joined again.
     pub async fn run_on<N: TcpConnect, W: Network>(&mut self, tcp: &N, network: &mut W) -> ! {
-        self.supervises(tcp, network, self.config.supervision).await
-    }
-
-    async fn supervises<N: TcpConnect, W: Network>(&mut self, tcp: &N, network: &mut W, supervision: Supervision) -> ! {
+        let supervision = self.config.supervision;
         let mut state = Supervised::default();
         loop {
             let is_of_use = state.unreached < supervision.leave_after && network.is_up();
             let reason = if is_of_use || self.joins(network, &supervision, &mut state).await {
-                self.shared.state.borrow_mut().signal = network.signal();
+                self.shared.signal.set(network.signal());
                 self.link_on(tcp, network, &mut state).await
             } else {
-                self.fails(DownReason::Network)
+                self.is_down(DownReason::Network, false)
             };
             self.pauses(reason).await;
         }
@@ -105,16 +100,11 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
         let start = clock::now();
         let reason = {
             let _end = Dropped(self.shared);
-            let reason = self.link(tcp).await;
+            let reason = S::link(self, tcp).await;
             let was_up = self.shared.status().connects != before;
             // Up for a moment only: another device may have this id.
-            if was_up && clock::now().since(start) > clock::span(self.config.timeout) {
-                self.failures = 0;
-                self.shared.tell(Status { link: LinkState::Down(reason), failures: 0, ..self.shared.status() });
-                reason
-            } else {
-                self.fails(reason)
-            }
+            let lasted = was_up && clock::now().since(start) > clock::span(self.config.timeout);
+            self.is_down(reason, lasted)
         };
         let connects = self.shared.status().connects;
         if connects == 0 {
@@ -128,8 +118,9 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
         reason
     }
 
-    fn fails(&mut self, reason: DownReason) -> DownReason {
-        self.failures = self.failures.saturating_add(1);
+    /// There is no link, for this reason. `lasted`: there was one that was of use.
+    fn is_down(&mut self, reason: DownReason, lasted: bool) -> DownReason {
+        self.failures = if lasted { 0 } else { self.failures.saturating_add(1) };
         self.shared.tell(Status { link: LinkState::Down(reason), failures: self.failures, ..self.shared.status() });
         reason
     }
@@ -146,45 +137,12 @@ impl<O: Outbox, R: FnMut(&mut [u8])> Runner<'_, O, R> {
         self.shared.is_due_in(pause);
         Timer::after(clock::wait(pause)).await;
     }
+}
 
-    /// One link, from connecting to its end. Whatever it has come to, it waits for the server no longer than a link
-    /// would (P2).
-    async fn link<N: TcpConnect>(&mut self, tcp: &N) -> DownReason {
-        self.shared.is_due_in(Duration::ZERO);
-        if self.shared.settle(&mut *self.shared.outbox.lock().await).await.is_err() {
-            return DownReason::Storage;
-        }
-        let span = clock::span(self.config.timeout);
-        let patience = span.max(SHORTEST_ATTEMPT);
-        self.shared.is_due_in(patience.scaled(2, 1));
-        let patience = clock::wait(patience);
-        let mut connection = match with_timeout(patience, tcp.connect(self.config.server)).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return DownReason::Connect(error.kind()),
-            Err(_) => return DownReason::NoAnswer,
-        };
-        let mut wire = Wire::new(self.input, self.output);
-        let mut opener = Opener {
-            id: self.config.id,
-            security: &self.config.security,
-            random: &mut self.random,
-            ticket: &mut self.ticket,
-        };
-        let seal = match with_timeout(patience, opener.open(&mut connection, &mut wire)).await {
-            Ok(Ok(seal)) => seal,
-            Ok(Err(reason)) => return reason,
-            Err(_) => return DownReason::NoAnswer,
-        };
-        // Three times the keepalive is an outage.
-        let config = native::Config::new(native::Transport::Lossless, span.scaled(1, 3), wire.max_body());
-        let handshake = config.handshake.min(span.max(SHORTEST_ATTEMPT));
-        let config = native::Config { handshake, ..config };
-        let room = self.shared.inbox.borrow().room();
-        let link = Link::open(&mut self.shared.session.borrow_mut(), config, room, clock::now());
-        // Borrowed and not moved, or it would be in the future twice.
-        let mut pump = Pump::new(self.shared, link, seal, &mut self.ticket, wire);
-        pump.run(&mut connection).await
-    }
+/// Polls it in a function of its own: what is a large state machine in a larger one takes more code to get at.
+#[inline(never)]
+pub(crate) fn polls<F: Future>(future: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
+    future.poll(context)
 }
 
 /// Says that there is no link, however it has ended.

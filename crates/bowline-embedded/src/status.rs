@@ -44,6 +44,8 @@ pub enum DownReason {
     Opening(AnswerError),
     /// The engine gave the link up, or the server said why it did.
     Engine(CloseReason),
+    /// The engine of [dialect H](crate::lines) gave the link up.
+    Line(bowline_proto::legacy::CloseReason),
     /// The server closed the connection without a word.
     PeerClosed,
     /// The transport failed.
@@ -62,6 +64,7 @@ impl core::fmt::Display for DownReason {
             DownReason::NoAnswer => f.write_str("no answer in time"),
             DownReason::Opening(error) => error.fmt(f),
             DownReason::Engine(reason) => reason.fmt(f),
+            DownReason::Line(reason) => reason.fmt(f),
             DownReason::PeerClosed => f.write_str("closed by the server: its log says why"),
             DownReason::Transport(kind) => write!(f, "the transport failed: {kind:?}"),
             DownReason::Storage => f.write_str("the outbox cannot be read or written"),

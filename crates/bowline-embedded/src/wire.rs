@@ -1,9 +1,12 @@
 //! The bytes of one link: what was read and not understood yet, and the record that goes out.
 
+use core::cell::Cell;
+
 use bowline_proto::native::wire::{DATA_OVERHEAD, MIN_BODY, record};
 use bowline_secure::{Carrier, MAX_OPENING};
-use embedded_io_async::Read;
+use embedded_io_async::{Error as _, Read};
 
+use crate::DownReason;
 use crate::seal::Transport;
 
 /// Bytes that a sealed record has beside its body. In open mode they stay free.
@@ -40,27 +43,35 @@ impl<'b> Wire<'b> {
         usize::from(self.max_body() - DATA_OVERHEAD)
     }
 
-    /// Reads what there is. `Ok(0)`: no more will come.
+    /// Reads what there is, or says why no more will come.
     ///
     /// Cancel-safe if reading from the connection is.
-    pub(crate) async fn fill<C: Read>(&mut self, connection: &mut C) -> Result<usize, C::Error> {
-        let count = connection.read(&mut self.input[self.filled..]).await?;
-        self.filled += count;
-        Ok(count)
+    pub(crate) async fn fill<C: Read>(&mut self, connection: &mut C) -> Result<(), DownReason> {
+        match connection.read(self.input.get_mut(self.filled..).unwrap_or_default()).await {
+            Ok(0) => Err(DownReason::PeerClosed),
+            Ok(count) => {
+                self.filled += count;
+                Ok(())
+            }
+            Err(error) => Err(DownReason::Transport(error.kind())),
+        }
     }
 
     pub(crate) fn input(&mut self) -> &mut [u8] {
-        &mut self.input[..self.filled]
+        self.input.get_mut(..self.filled).unwrap_or_default()
     }
 
     pub(crate) fn consume(&mut self, count: usize) {
-        self.input.copy_within(count..self.filled, 0);
-        self.filled -= count;
+        let cells = Cell::from_mut(self.input()).as_slice_of_cells();
+        for (to, from) in cells.iter().zip(cells.iter().skip(count)) {
+            to.set(from.get());
+        }
+        self.filled = self.filled.saturating_sub(count);
     }
 
-    /// Where an opening is written to, before there are records.
-    pub(crate) fn opening(&mut self) -> &mut [u8; MAX_OPENING] {
-        self.output.first_chunk_mut().expect("a buffer has at least MIN_BUFFER bytes")
+    /// Where an opening is written to, before there are records. There always is room for one.
+    pub(crate) fn opening(&mut self) -> Option<&mut [u8; MAX_OPENING]> {
+        self.output.first_chunk_mut()
     }
 
     /// Where a frame of at most `bound` bytes goes; `None` if the record must go out before.
@@ -68,7 +79,7 @@ impl<'b> Wire<'b> {
         let end = self.body + bound;
         let fits = end <= max_body.into() && end + OVERHEAD <= self.output.len();
         let at = record::HEADER + self.body;
-        fits.then(|| &mut self.output[at..at + bound])
+        if fits { self.output.get_mut(at..at + bound) } else { None }
     }
 
     /// `len` bytes of the place were used.
@@ -90,7 +101,10 @@ impl<'b> Wire<'b> {
         }
         let sealed = match seal {
             None => Some(body),
-            Some(seal) => seal.seal(&mut self.output[record::HEADER..], body).ok(),
+            Some(seal) => {
+                let place = self.output.get_mut(record::HEADER..);
+                place.and_then(|place| seal.seal(place, body).ok())
+            }
         };
         let finished = sealed.and_then(|len| record::finish(self.output, len));
         (self.finished, self.written) = (finished.unwrap_or(0), 0);
@@ -99,7 +113,7 @@ impl<'b> Wire<'b> {
 
     /// What of the finished record is not written yet.
     pub(crate) fn unwritten(&self) -> &[u8] {
-        &self.output[self.written..self.finished]
+        self.output.get(self.written..self.finished).unwrap_or_default()
     }
 
     pub(crate) fn wrote(&mut self, count: usize) {

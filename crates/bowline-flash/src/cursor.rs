@@ -3,7 +3,7 @@
 use embedded_storage_async::nor_flash::NorFlash;
 
 use crate::format::{HEAD, Head, Kind, Place, STATE, State};
-use crate::media::{CHUNK, Media};
+use crate::media::{CHUNK, Media, first};
 
 /// Where in a page the search is.
 #[derive(Debug)]
@@ -37,16 +37,15 @@ impl Cursor {
         while self.place.offset + Media::<F>::SMALL <= Media::<F>::PAGE {
             let place = self.place;
             let mut chunk = [0; CHUNK];
-            let chunk = &mut chunk[..CHUNK.min((Media::<F>::PAGE - place.offset) as usize)];
+            let chunk = first(&mut chunk, (Media::<F>::PAGE - place.offset) as usize);
             media.read(place, chunk).await?;
             if chunk.iter().all(|&byte| byte == 0xff) {
                 // No record begins in here: none begins with this byte.
                 self.place.offset += chunk.len() as u32;
                 continue;
             }
-            let mut bytes = [0; HEAD];
-            bytes.copy_from_slice(&chunk[..HEAD]);
-            if let Some(head) = Media::<F>::parse_head(&bytes, place) {
+            let Some(bytes) = chunk.first_chunk::<HEAD>() else { break };
+            if let Some(head) = Media::<F>::parse_head(bytes, place) {
                 let end = place.offset + Media::<F>::record(head.len.into());
                 self.used = self.used.max(end);
                 let mut body = [0; STATE];
@@ -55,14 +54,14 @@ impl Cursor {
                     self.place.offset = end;
                     return Ok(Some(Found { place, head, body }));
                 }
-            } else if chunk[..grain as usize].iter().any(|&byte| byte != 0xff) {
+            } else if chunk.iter().take(grain as usize).any(|&byte| byte != 0xff) {
                 self.used = self.used.max(place.offset + grain);
             }
             self.place.offset += grain;
         }
         // No record begins here, but one may end here.
         let mut tail = [0xff; CHUNK];
-        let tail = &mut tail[..Media::<F>::PAGE.saturating_sub(self.place.offset) as usize];
+        let tail = first(&mut tail, Media::<F>::PAGE.saturating_sub(self.place.offset) as usize);
         media.read(self.place, tail).await?;
         if tail.iter().any(|&byte| byte != 0xff) {
             self.used = Media::<F>::PAGE;

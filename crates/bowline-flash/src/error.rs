@@ -122,6 +122,10 @@ pub enum PushError<E> {
         /// The most there may be.
         limit: usize,
     },
+    /// The outbox is one for lines of text, and the payload has a newline in it.
+    Newline,
+    /// The outbox is one for lines of text, and the payload is not UTF-8.
+    NotUtf8,
     /// The log could not be written.
     Write(WriteError<E>),
 }
@@ -137,6 +141,12 @@ impl<E: fmt::Debug> fmt::Display for PushError<E> {
         match self {
             PushError::Full => f.write_str("the outbox is full: wait until the peer has acknowledged some of it"),
             PushError::TooLarge { len, limit } => write!(f, "expected a payload of at most {limit} bytes, got {len}"),
+            PushError::Newline => {
+                f.write_str("the payload has a newline in it, which would end the message: send several messages")
+            }
+            PushError::NotUtf8 => f.write_str(
+                "the payload is not UTF-8 text, and the dialect has no other: encode binary data, or speak dialect N",
+            ),
             PushError::Write(error) => write!(f, "{error}"),
         }
     }

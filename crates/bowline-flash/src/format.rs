@@ -53,11 +53,11 @@ impl PageHead {
     /// `grain` is the rounding of everything in the page: who has another one reads other places.
     pub(crate) fn emit(page: u32, grain: u32) -> [u8; PAGE_HEAD] {
         let mut bytes = [0; PAGE_HEAD];
-        bytes[..4].copy_from_slice(&MAGIC);
-        bytes[4..8].copy_from_slice(&page.to_le_bytes());
-        bytes[8..12].copy_from_slice(&grain.to_le_bytes());
+        put(&mut bytes, 0, MAGIC);
+        put(&mut bytes, 4, page.to_le_bytes());
+        put(&mut bytes, 8, grain.to_le_bytes());
         let crc = Place { page, offset: 0 }.crc(&bytes[..12]);
-        bytes[12..].copy_from_slice(&crc.to_le_bytes());
+        put(&mut bytes, 12, crc.to_le_bytes());
         bytes
     }
 
@@ -134,12 +134,12 @@ impl Head {
         let mut bytes = [0; HEAD];
         bytes[0] = self.kind as u8;
         bytes[1] = self.flags;
-        bytes[2..4].copy_from_slice(&self.len.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.extra);
-        bytes[8..16].copy_from_slice(&self.number.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.body_crc.to_le_bytes());
+        put(&mut bytes, 2, self.len.to_le_bytes());
+        put(&mut bytes, 4, self.extra);
+        put(&mut bytes, 8, self.number.to_le_bytes());
+        put(&mut bytes, 16, self.body_crc.to_le_bytes());
         let crc = place.crc(&bytes[..20]);
-        bytes[20..].copy_from_slice(&crc.to_le_bytes());
+        put(&mut bytes, 20, crc.to_le_bytes());
         bytes
     }
 
@@ -189,11 +189,12 @@ impl State {
     pub(crate) fn emit(&self) -> [u8; STATE] {
         let mut bytes = [0; STATE];
         let Numbers { epoch, base, acked, last, received } = self.numbers;
-        for (slot, number) in bytes.chunks_exact_mut(8).zip([epoch, base, acked, last, received]) {
-            slot.copy_from_slice(&number.to_le_bytes());
+        for (slot, number) in bytes.as_chunks_mut().0.iter_mut().zip([epoch, base, acked, last, received]) {
+            *slot = number.to_le_bytes();
         }
-        for (slot, number) in bytes[40..].chunks_exact_mut(4).zip([self.oldest, self.after.page, self.after.offset]) {
-            slot.copy_from_slice(&number.to_le_bytes());
+        let rest = [self.oldest, self.after.page, self.after.offset];
+        for (slot, number) in bytes[40..].as_chunks_mut().0.iter_mut().zip(rest) {
+            *slot = number.to_le_bytes();
         }
         bytes
     }
@@ -217,15 +218,27 @@ impl State {
     }
 }
 
-/// At a place that the caller knows to be inside: the arrays here have lengths known beforehand.
+/// At a place that the caller knows to be inside: the arrays here have lengths known beforehand. Nothing here panics
+/// elsewhere either, so that the program has no code for it.
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut number = [0; 4];
-    number.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(number)
+    u32::from_le_bytes(part(bytes, at))
 }
 
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut number = [0; 8];
-    number.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(number)
+    u64::from_le_bytes(part(bytes, at))
+}
+
+fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
+}
+
+fn put<const N: usize>(bytes: &mut [u8], at: usize, part: [u8; N]) {
+    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = part;
+    }
+}
+
+/// Copies as much as there is of both. Cannot panic, which [`slice::copy_from_slice`] could.
+pub(crate) fn copy(into: &mut [u8], from: &[u8]) {
+    into.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
 }

@@ -1,5 +1,7 @@
 //! Where the messages are: what is kept in memory, in slots the caller owns.
 
+use core::cell::Cell;
+
 use bowline_proto::native::wire::Channel;
 
 use crate::message::{Clock, Flags, Policy, Range};
@@ -68,11 +70,11 @@ impl<'a> Index<'a> {
     }
 
     pub(crate) fn slots(&self) -> &[Slot] {
-        &self.slots[..self.len]
+        self.slots.get(..self.len).unwrap_or_default()
     }
 
     pub(crate) fn slots_mut(&mut self) -> &mut [Slot] {
-        &mut self.slots[..self.len]
+        self.slots.get_mut(..self.len).unwrap_or_default()
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -94,7 +96,7 @@ impl<'a> Index<'a> {
 
     /// Those behind `number`.
     pub(crate) fn behind(&self, number: u64) -> &[Slot] {
-        &self.slots()[self.place(number.saturating_add(1))..]
+        self.slots().get(self.place(number.saturating_add(1))..).unwrap_or_default()
     }
 
     /// `number` is not there: where the hole ends, given the last number there is, and why it is.
@@ -115,31 +117,32 @@ impl<'a> Index<'a> {
         if self.len == self.slots.len() {
             return false;
         }
-        self.slots.copy_within(at..self.len, at + 1);
+        let reason = if at == self.len { core::mem::replace(&mut self.tail, LOST) } else { LOST };
         self.len += 1;
-        let reason = if at + 1 == self.len { core::mem::replace(&mut self.tail, LOST) } else { LOST };
-        self.slots[at] = Slot { reason, ..slot };
+        let mut slot = Slot { reason, ..slot };
+        // Each takes the place of the one behind it.
+        for place in self.slots_mut().iter_mut().skip(at) {
+            slot = core::mem::replace(place, slot);
+        }
         true
     }
 
     /// The peer has everything up to `number`.
     pub(crate) fn remove_through(&mut self, number: u64) {
         let gone = self.place(number.saturating_add(1));
-        self.slots.copy_within(gone..self.len, 0);
+        close_up(self.slots_mut(), 0, gone);
         self.len -= gone;
     }
 
     /// The message is dropped. There may be holes behind `acked`, up to `last`.
     pub(crate) fn remove(&mut self, number: u64, reason: u8, (acked, last): (u64, u64)) {
         let at = self.place(number);
-        if self.slots().get(at).is_none_or(|slot| slot.number != number) {
-            return;
-        }
-        let before = at.checked_sub(1).map_or(acked, |at| self.slots[at].number);
-        let merged = if number - 1 == before || self.slots[at].reason == reason { reason } else { LOST };
-        self.slots.copy_within(at + 1..self.len, at);
+        let Some(slot) = self.slots().get(at).filter(|slot| slot.number == number) else { return };
+        let before = at.checked_sub(1).and_then(|at| self.slots().get(at)).map_or(acked, |slot| slot.number);
+        let merged = if number - 1 == before || slot.reason == reason { reason } else { LOST };
+        close_up(self.slots_mut(), at, at + 1);
         self.len -= 1;
-        let next = self.slots[..self.len].get_mut(at);
+        let next = self.slots.get_mut(..self.len).and_then(|slots| slots.get_mut(at));
         let touches = next.as_ref().map_or(number >= last, |next| next.number == number + 1);
         // A hole behind it becomes one with it.
         let behind = next.map_or(&mut self.tail, |next| &mut next.reason);
@@ -190,6 +193,14 @@ impl<'a> Index<'a> {
     /// The first message behind `number` whose time is up.
     pub(crate) fn expired(&self, number: u64, clock: Clock) -> Option<&Slot> {
         self.behind(number).iter().find(|slot| slot.flags.is_over(slot.expires, clock))
+    }
+}
+
+/// Moves what is at `from` and behind it forward to `to`. Cannot panic, which [`slice::copy_within`] could.
+pub(crate) fn close_up<T: Copy>(all: &mut [T], to: usize, from: usize) {
+    let cells = Cell::from_mut(all).as_slice_of_cells();
+    for (to, from) in cells.iter().skip(to).zip(cells.iter().skip(from)) {
+        to.set(from.get());
     }
 }
 

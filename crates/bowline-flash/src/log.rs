@@ -80,7 +80,7 @@ impl<F: NorFlash> Log<'_, F> {
     pub(crate) async fn makes_room(&mut self, size: u32) -> Result<(), WriteError<F::Error>> {
         // The messages that are left, and the record, fit into the pages there are: at the latest when each
         // was cleared once there is room. Twice that, because states take up some.
-        for _ in 0..2 * self.media.pages {
+        for _ in 0..2 * self.media.pages() {
             if self.confirmed.is_some() {
                 return Ok(());
             }
@@ -126,7 +126,7 @@ impl<F: NorFlash> Log<'_, F> {
     pub(crate) async fn confirms(&mut self, from: Place, head: Head) -> Result<Option<Place>, WriteError<F::Error>> {
         (self.doubt, self.doubts) = (Some((from, head)), true);
         let mut said = false;
-        for _ in 0..4 * self.media.pages {
+        for _ in 0..4 * self.media.pages() {
             self.makes_room(if said { Media::<F>::record(head.len.into()) } else { Media::<F>::STATE }).await?;
             let Some((from, head)) = self.doubt else {
                 // A page that was begun has it.
@@ -177,14 +177,14 @@ impl<F: NorFlash> Log<'_, F> {
         let mut page = self.newest + 1;
         loop {
             let used = page - self.oldest;
-            if used >= self.media.pages {
+            if used >= self.media.pages() {
                 return Err(WriteError::NoPage);
             }
-            let clear = (used + SPARE >= self.media.pages).then_some(self.oldest);
+            let clear = (used + SPARE >= self.media.pages()).then_some(self.oldest);
             match self.fills_page(page, clear).await {
                 Ok(()) => return Ok(()),
                 // The page may be worn out: the next one, if it is free.
-                Err(error) if used + 1 >= self.media.pages => return Err(error.into()),
+                Err(error) if used + 1 >= self.media.pages() => return Err(error.into()),
                 Err(_) => page += 1,
             }
         }
@@ -192,7 +192,7 @@ impl<F: NorFlash> Log<'_, F> {
 
     /// Where a slot's record is.
     pub(crate) fn place(&self, address: u32) -> Place {
-        let ahead = (address / Media::<F>::PAGE + self.media.pages - self.oldest % self.media.pages) % self.media.pages;
+        let ahead = self.media.turn(address / Media::<F>::PAGE + self.media.pages() - self.media.turn(self.oldest));
         Place { page: self.oldest + ahead, offset: address % Media::<F>::PAGE }
     }
 
@@ -202,7 +202,7 @@ impl<F: NorFlash> Log<'_, F> {
     }
 
     fn is_in(&self, address: u32, page: u32) -> bool {
-        address / Media::<F>::PAGE == page % self.media.pages
+        address / Media::<F>::PAGE == self.media.turn(page)
     }
 
     fn is_doubted(&self, page: u32) -> bool {
@@ -252,10 +252,10 @@ impl<F: NorFlash> Log<'_, F> {
         end = self.media.write_record(last, commit, &[]).await?;
 
         // From here on nothing is awaited.
-        let (pages, size) = (self.media.pages, Media::<F>::PAGE);
-        let mut at = page % pages * size + moved;
+        let (cleared, size) = (clear.map(|cleared| self.media.turn(cleared)), Media::<F>::PAGE);
+        let mut at = self.media.address(Place { page, offset: moved });
         for slot in self.index.slots_mut() {
-            if clear.is_some_and(|cleared| slot.at / size == cleared % pages) {
+            if cleared == Some(slot.at / size) {
                 slot.at = at;
                 at += Media::<F>::record(slot.len.into());
             }

@@ -1,10 +1,12 @@
 //! The flash as pages that are numbered for ever, read and written in whole grains.
 
+use core::num::NonZeroU32;
+
 use bowline_proto::Crc;
 use embedded_storage_async::nor_flash::NorFlash;
 
 use crate::error::GeometryError;
-use crate::format::{HEAD, Head, MAX_PREFIX, PAGE_HEAD, PageHead, Place, STATE};
+use crate::format::{HEAD, Head, MAX_PREFIX, PAGE_HEAD, PageHead, Place, STATE, copy};
 
 /// Bytes moved at a time. Every grain divides it.
 pub(crate) const CHUNK: usize = 64;
@@ -18,7 +20,7 @@ struct Chunk([u8; CHUNK]);
 #[derive(Debug)]
 pub(crate) struct Media<F> {
     pub(crate) flash: F,
-    pub(crate) pages: u32,
+    pages: NonZeroU32,
 }
 
 impl<F: NorFlash> Media<F> {
@@ -71,22 +73,32 @@ impl<F: NorFlash> Media<F> {
             return Err(GeometryError::Page { size: F::ERASE_SIZE });
         }
         let pages = flash.capacity() / F::ERASE_SIZE;
-        match u32::try_from(pages) {
-            Ok(pages) if pages >= 4 && u32::try_from(flash.capacity()).is_ok() => Ok(Media { flash, pages }),
+        match u32::try_from(pages).ok().and_then(NonZeroU32::new) {
+            Some(pages) if pages.get() >= 4 && u32::try_from(flash.capacity()).is_ok() => Ok(Media { flash, pages }),
             _ => Err(GeometryError::Pages { count: pages }),
         }
     }
 
+    /// How many there are.
+    pub(crate) const fn pages(&self) -> u32 {
+        self.pages.get()
+    }
+
+    /// Which of them a page is.
+    pub(crate) fn turn(&self, page: u32) -> u32 {
+        page % self.pages
+    }
+
     pub(crate) fn address(&self, place: Place) -> u32 {
-        place.page % self.pages * Self::PAGE + place.offset
+        self.turn(place.page) * Self::PAGE + place.offset
     }
 
     /// Reads `bytes.len()` bytes, at most a chunk, that begin at a grain and end inside of the page.
     async fn read_chunk(&mut self, place: Place, bytes: &mut [u8]) -> Result<(), F::Error> {
         let mut chunk = Chunk([0; CHUNK]);
         let whole = bytes.len().next_multiple_of(Self::GRAIN as usize).min(CHUNK);
-        self.flash.read(self.address(place), &mut chunk.0[..whole]).await?;
-        bytes.copy_from_slice(&chunk.0[..bytes.len()]);
+        self.flash.read(self.address(place), first(&mut chunk.0, whole)).await?;
+        copy(bytes, &chunk.0);
         Ok(())
     }
 
@@ -131,16 +143,13 @@ impl<F: NorFlash> Media<F> {
         let mut done = 0;
         while done < len {
             let mut piece = [0; CHUNK];
-            let piece = &mut piece[..CHUNK.min(len - done)];
+            let piece = first(&mut piece, len - done);
             let offset = place.offset + Self::SMALL + done as u32;
             self.read_chunk(Place { offset, ..place }, piece).await?;
             crc = crc.with(piece);
             let wanted = from.saturating_sub(done).min(piece.len());
             let at = (done + wanted).saturating_sub(from);
-            if let Some(into) = into.get_mut(at..) {
-                let count = into.len().min(piece.len() - wanted);
-                into[..count].copy_from_slice(&piece[wanted..wanted + count]);
-            }
+            copy(into.get_mut(at..).unwrap_or_default(), piece.get(wanted..).unwrap_or_default());
             done += piece.len();
         }
         Ok(crc.value() == head.body_crc)
@@ -158,8 +167,9 @@ impl<F: NorFlash> Media<F> {
         let mut used = 0;
         for mut rest in parts.iter().copied() {
             while !rest.is_empty() {
-                let (now, later) = rest.split_at(rest.len().min(CHUNK - used));
-                chunk.0[used..used + now.len()].copy_from_slice(now);
+                let room = chunk.0.get_mut(used..).unwrap_or_default();
+                let (now, later) = rest.split_at_checked(room.len()).unwrap_or((rest, &[]));
+                copy(room, now);
                 used += now.len();
                 rest = later;
                 if used == CHUNK {
@@ -170,7 +180,7 @@ impl<F: NorFlash> Media<F> {
         }
         if used > 0 {
             let whole = used.next_multiple_of(Self::GRAIN as usize);
-            self.flash.write(at, &chunk.0[..whole]).await?;
+            self.flash.write(at, first(&mut chunk.0, whole)).await?;
         }
         Ok(())
     }
@@ -192,7 +202,7 @@ impl<F: NorFlash> Media<F> {
         let (mut crc, mut done) = (Crc::new(), 0);
         while done < usize::from(head.len) {
             let mut piece = [0; CHUNK];
-            let piece = &mut piece[..CHUNK.min(usize::from(head.len) - done)];
+            let piece = first(&mut piece, usize::from(head.len) - done);
             let offset = Self::SMALL + done as u32;
             self.read_chunk(Place { offset: from.offset + offset, ..from }, piece).await?;
             self.write(Place { offset: to.offset + offset, ..to }, &[piece]).await?;
@@ -201,4 +211,9 @@ impl<F: NorFlash> Media<F> {
         }
         Ok(crc.value() == head.body_crc)
     }
+}
+
+/// The first `len` bytes of a chunk, or all of it.
+pub(crate) fn first(chunk: &mut [u8; CHUNK], len: usize) -> &mut [u8] {
+    chunk.get_mut(..len.min(CHUNK)).unwrap_or_default()
 }

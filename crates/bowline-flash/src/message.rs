@@ -2,7 +2,7 @@
 
 use bowline_proto::native::wire::Channel;
 
-use crate::format::{MAX_PREFIX, STATE, u64_at};
+use crate::format::{MAX_PREFIX, STATE, copy, u64_at};
 
 /// What happens to a message for which the outbox has no room. Messages with the same channel and the same
 /// policy are one stream; a policy never touches other streams, nor what was sent already.
@@ -116,8 +116,8 @@ impl Flags {
 /// What stands in front of the payload.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Prefix {
-    pub(crate) bytes: [u8; MAX_PREFIX],
-    pub(crate) len: usize,
+    bytes: [u8; MAX_PREFIX],
+    len: usize,
 }
 
 impl Prefix {
@@ -134,8 +134,12 @@ impl Prefix {
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        copy(self.bytes.get_mut(self.len..).unwrap_or_default(), bytes);
         self.len += bytes.len();
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 
     /// The seconds and the range at the beginning of a message's body.

@@ -58,9 +58,9 @@ impl<'a, F: NorFlash> Outbox<'a, F> {
         let (log, report) = recover::open(flash, slots, clock).await?;
         let most = max_payload.saturating_add(MAX_PREFIX).min(u16::MAX.into());
         let largest = Media::<F>::record(most).min(Media::<F>::LARGEST);
-        let pages = log.media.pages;
+        let pages = log.media.pages();
         // A quarter of the pages stays empty: that bounds how often what is left is moved.
-        let filled = (pages - pages.div_ceil(4) - 1).clamp(1, pages - 3);
+        let filled = (pages - pages.div_ceil(4) - 1).min(pages - 3).max(1);
         let room = filled * (Media::<F>::USABLE - largest - Media::<F>::STATE);
         let max_payload = max_payload.min((largest - Media::<F>::SMALL) as usize - MAX_PREFIX);
         Ok((Outbox { log, room, max_payload, lost: report.lost }, report))
@@ -145,10 +145,10 @@ impl<'a, F: NorFlash> Outbox<'a, F> {
         };
         let (flags, prefix) = (Flags::new(policy, expiry, range), Prefix::emit(expiry, range));
         let number = self.log.numbers.last + 1;
-        let len = (prefix.len + payload.len()) as u16;
+        let len = (prefix.bytes().len() + payload.len()) as u16;
         let head =
             Head { kind: Kind::Message, flags: flags.0, len, extra: [app, instance, tag, 0], number, body_crc: 0 };
-        let place = self.log.append(head, &[&prefix.bytes[..prefix.len], payload]).await?;
+        let place = self.log.append(head, &[prefix.bytes(), payload]).await?;
 
         if let Some(range) = range {
             self.log.index.remove_range(range, policy, channel, self.log.holes());

@@ -7,7 +7,7 @@ use bowline_proto::native::wire::Channel;
 
 use crate::error::{PushError, ReadError};
 use crate::format::MAX_PREFIX;
-use crate::index::{EXPIRED, Index, NoRoom, Slot};
+use crate::index::{EXPIRED, Index, NoRoom, Slot, close_up};
 use crate::message::{Clock, Expiry, Flags, Message};
 use crate::outbox::Read;
 
@@ -104,7 +104,9 @@ impl<'a> RamOutbox<'a> {
         };
         let at: usize = self.index.slots().iter().map(Slot::payload).sum();
         // There is a slot and there are the bytes: `range` has seen to it.
-        self.bytes[at..at + len].copy_from_slice(payload);
+        if let Some(place) = self.bytes.get_mut(at..at + len) {
+            place.copy_from_slice(payload);
+        }
         let len = (len + flags.prefix()) as u16;
         self.index.insert(Slot { number, at: at as u32, expires, len, channel, flags, ..Slot::EMPTY });
         self.last = number;
@@ -116,7 +118,9 @@ impl<'a> RamOutbox<'a> {
         let mut end = 0;
         for slot in self.index.slots_mut() {
             let (from, len) = (slot.at as usize, slot.payload());
-            self.bytes.copy_within(from..from + len, end);
+            if let Some(bytes) = self.bytes.get_mut(..from + len) {
+                close_up(bytes, end, from);
+            }
             slot.at = end as u32;
             end += len;
         }
@@ -145,7 +149,7 @@ impl<'a> RamOutbox<'a> {
         let slot = self.index.get(seq).ok_or(ReadError::Missing)?;
         let (at, len) = (slot.at as usize, slot.payload());
         let payload = buffer.get_mut(..len).ok_or(ReadError::Buffer { needed: len })?;
-        payload.copy_from_slice(&self.bytes[at..at + len]);
+        payload.copy_from_slice(self.bytes.get(at..at + len).ok_or(ReadError::Missing)?);
         Ok(Read { channel: slot.channel(), payload })
     }
 

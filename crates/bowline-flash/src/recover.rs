@@ -74,6 +74,7 @@ pub(crate) async fn open<F: NorFlash>(
         // What makes the page count is half written: it does not, and is erased before anything else is done.
         (below, media, slots) = (log.newest, log.media, log.index.into_slots());
     };
+    forgets_ahead(&mut log).await?;
     if let Some(last) = replay.doubt {
         let confirmed = log.confirms(last.place, last.head).await.map_err(OpenError::Write)?;
         // One that reads differently was never complete, and nobody has seen it.
@@ -97,25 +98,23 @@ async fn load<F: NorFlash>(
     clock: Clock,
     below: u32,
 ) -> Result<(Log<'_, F>, Replay, Report), OpenError<F::Error>> {
-    let (highest, blank) = highest_page(&mut media, u32::MAX).await?;
-    let (mut top, _) = highest_page(&mut media, below).await?;
-    // The head of the newest page may be damaged: its records tell as well.
-    while top + 1 < below && starts(&mut media, top + 1).await? && look(&mut media, top + 1).await?.counts {
-        top += 1;
-    }
-    let mut beyond = 0;
-    let found = loop {
-        if top == 0 {
-            break None;
+    let (highest, blank) = highest_page(&mut media).await?;
+    let (mut beyond, mut found) = (0, None);
+    // Where a page's head is damaged, its records tell its number. Those that come next may stand anywhere, whatever
+    // has become of the pages between.
+    let lowest = (highest + 1).saturating_sub(media.pages()).max(1);
+    for page in (lowest..below.min(highest + media.pages() + 1)).rev() {
+        if !starts(&mut media, page).await? {
+            continue;
         }
-        let look = look(&mut media, top).await?;
+        let look = look(&mut media, page).await?;
         if look.counts {
-            break Some(look);
+            found = Some((page, look));
+            break;
         }
         // It was being begun; or its commit is damaged, and then messages in it tell.
         beyond = beyond.max(look.highest);
-        (top, _) = highest_page(&mut media, top).await?;
-    };
+    }
     let mut log = Log {
         media,
         index: Index::new(slots),
@@ -132,10 +131,10 @@ async fn load<F: NorFlash>(
     };
     let mut replay =
         Replay { clock, live: 0, pending: [None; 3], doubt: None, overflow: false, counts: true, doubts: false };
-    let Some(look) = found else {
+    let Some((top, look)) = found else {
         return Ok((log, replay, Report { fresh: true, foreign: !blank, ..Report::default() }));
     };
-    (log.oldest, log.newest) = (look.oldest.max((top + 1).saturating_sub(log.media.pages)), top);
+    (log.oldest, log.newest) = (look.oldest.max((top + 1).saturating_sub(log.media.pages())), top);
     for page in log.oldest..=top {
         replay.counts = false;
         replay.reads(&mut log, page).await?;
@@ -154,21 +153,32 @@ async fn load<F: NorFlash>(
     Ok((log, replay, Report { lost, ..Report::default() }))
 }
 
-/// The highest number of a page, below `below`; 0 if there is none. And whether all are blank.
-async fn highest_page<F: NorFlash>(media: &mut Media<F>, below: u32) -> Result<(u32, bool), OpenError<F::Error>> {
+/// The highest number of a page, by the heads; 0 if there is none. And whether all are blank.
+async fn highest_page<F: NorFlash>(media: &mut Media<F>) -> Result<(u32, bool), OpenError<F::Error>> {
     let (mut top, mut blank) = (0, true);
-    for place in 0..media.pages {
+    for place in 0..media.pages() {
         let head = media.page_head(place).await?;
         blank &= head == PageHead::Blank;
         match head {
-            PageHead::Page(page) if page % media.pages == place && page < below => {
-                top = top.max(page);
-            }
+            PageHead::Page(page) if media.turn(page) == place => top = top.max(page),
             PageHead::Version(version) => return Err(OpenError::Version(version)),
             _ => {}
         }
     }
     Ok((top, blank))
+}
+
+/// Erases the pages ahead that were begun, for numbers come round to them: what is left of an outbox that cannot be
+/// read any more, or of a page that was given up, would be taken for the log's own. The next page is erased when
+/// it is begun.
+async fn forgets_ahead<F: NorFlash>(log: &mut Log<'_, F>) -> Result<(), F::Error> {
+    for page in log.newest + 2..log.oldest + log.media.pages() {
+        if starts(&mut log.media, page).await? {
+            // One that cannot be erased cannot be written either, and is tried again at the next start.
+            let _ = log.media.erase(page).await;
+        }
+    }
+    Ok(())
 }
 
 /// Whether page `page` was begun: its head is there, or its first state.

@@ -1,16 +1,21 @@
 //! The pump between an endpoint and a socket.
 
+mod kick;
 mod lines;
 mod native;
 mod pause;
 mod wire;
 
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bowline_proto::time::Instant;
 use bowline_secure::Protection;
-use tokio::sync::Notify;
+use tokio::time::Sleep;
 
 use self::pause::Pause;
 use self::wire::{WRITE_HIGH, Wire};
@@ -18,6 +23,7 @@ use crate::endpoint::{Current, State, Turn};
 use crate::status::LinkState;
 use crate::{Dialect, DownReason, Endpoint, Stream};
 
+pub(crate) use self::kick::Kick;
 pub use self::lines::Lines;
 pub use self::native::{Keep, Native, Seal};
 
@@ -47,27 +53,34 @@ impl Endpoint {
     /// Drives one link until it ends, and says why. It takes over from a link that is being driven,
     /// which ends as replaced: on lines and on a device at once, on a native server when the device
     /// has started it. Dropping the future ends the link; nothing accepted is lost by it.
-    pub async fn drive(&self, drive: Drive) -> DownReason {
-        self.drive_until(drive, std::future::pending()).await
+    pub fn drive(&self, drive: Drive) -> Driving<'_> {
+        self.drive_until(drive, std::future::pending())
     }
 
     /// As [`Endpoint::drive`], but ends this link, and no other, for the reason that `end` gives. On N the
     /// peer is told.
-    pub async fn drive_until(&self, drive: Drive, end: impl Future<Output = DownReason>) -> DownReason {
+    pub fn drive_until<'a>(
+        &'a self,
+        drive: Drive,
+        end: impl Future<Output = DownReason> + Send + Unpin + 'a,
+    ) -> Driving<'a> {
         let Drive { stream, peer, speech, early } = drive;
         let wire = Wire::new(stream, early);
         match speech {
             Speech::Lines(lines) => {
                 let open = |state: &mut State, now| lines::Speaker::open(self, state, lines, now);
-                Driver::open(self, wire, peer, open).run(end).await
+                Driver::open(self, wire, peer, open).driving(end)
             }
             Speech::Native(native) => {
                 let open = |state: &mut State, now| native::Speaker::open(self, state, native, now);
-                Driver::open(self, wire, peer, open).run(end).await
+                Driver::open(self, wire, peer, open).driving(end)
             }
         }
     }
 }
+
+/// A link being driven. Boxed: whoever awaits it holds no more than it takes, whatever the dialect, and holds it once.
+pub type Driving<'a> = Pin<Box<dyn Future<Output = DownReason> + Send + 'a>>;
 
 struct Driver<'a, S> {
     endpoint: &'a Endpoint,
@@ -77,7 +90,7 @@ struct Driver<'a, S> {
     /// Its place among the endpoint's links.
     number: u64,
     speaker: S,
-    kick: Arc<Notify>,
+    kick: Arc<Kick>,
     /// Bytes have come that the engine has not been told of.
     heard: bool,
     /// The engine knows that the socket takes no more.
@@ -95,6 +108,15 @@ struct Driver<'a, S> {
 
 /// What comes of a step of the link, or why the link ends.
 type Step<T> = Result<T, DownReason>;
+
+/// Why a link has another turn.
+enum Woken {
+    End(DownReason),
+    /// By others, or by the alarm.
+    Called,
+    /// Whether it is reading that is possible.
+    Ready(io::Result<bool>),
+}
 
 /// What the dialects do in a turn of the link, each with its engine.
 trait Speak {
@@ -162,7 +184,7 @@ impl<'a, S: Speak> Driver<'a, S> {
             dialect: speaker.dialect(),
             number,
             speaker,
-            kick: Arc::new(Notify::new()),
+            kick: Arc::default(),
             heard,
             blocked: false,
             pause: Pause::No,
@@ -188,13 +210,20 @@ impl<'a, S: Speak> Driver<'a, S> {
         state.protection = self.speaker.protection();
         if let Some(old) = state.link.replace(next) {
             // It finds itself replaced, and best-effort messages for it go nowhere.
-            old.kick.notify_one();
+            old.kick.call();
             let in_flight = state.lines.in_flight().is_some();
             state.outbox.link_ended(lines::Speaker::replaced(), in_flight);
         }
     }
 
-    async fn run(&mut self, end: impl Future<Output = DownReason>) -> DownReason {
+    fn driving(mut self, mut end: impl Future<Output = DownReason> + Send + Unpin + 'a) -> Driving<'a>
+    where
+        S: Send + 'a,
+    {
+        Box::pin(async move { self.run(&mut end).await })
+    }
+
+    async fn run(&mut self, end: &mut (impl Future<Output = DownReason> + Unpin)) -> DownReason {
         let reason = self.pump(end).await;
         self.ended = Some(reason);
         if matches!(reason, DownReason::Shutdown | DownReason::Native(_) | DownReason::Revoked) {
@@ -203,16 +232,13 @@ impl<'a, S: Speak> Driver<'a, S> {
         reason
     }
 
-    async fn pump(&mut self, end: impl Future<Output = DownReason>) -> DownReason {
-        tokio::pin!(end);
+    async fn pump(&mut self, end: &mut (impl Future<Output = DownReason> + Unpin)) -> DownReason {
         // Before anything is read.
-        tokio::select! {
-            biased;
-            reason = &mut end => self.end = Some(reason),
-            () = std::future::ready(()) => {}
+        if let Poll::Ready(reason) = poll_fn(|context| Poll::Ready(Pin::new(&mut *end).poll(context))).await {
+            self.end = Some(reason);
         }
         let clock = self.endpoint.clock();
-        let mut alarm = Box::pin(tokio::time::sleep_until(clock.at(clock.now())));
+        let mut alarm = std::pin::pin!(tokio::time::sleep_until(clock.at(clock.now())));
         loop {
             let deadline = match self.turn(clock.now()) {
                 Ok(deadline) => clock.at(deadline),
@@ -222,16 +248,15 @@ impl<'a, S: Speak> Driver<'a, S> {
             if alarm.is_elapsed() || alarm.deadline() > deadline {
                 alarm.as_mut().reset(deadline);
             }
-            let ready = tokio::select! {
-                biased;
-                reason = &mut end, if self.end.is_none() => {
+            let woken = poll_fn(|context| self.poll_woken(context, end, alarm.as_mut()));
+            // Also where nothing else of it waits for the runtime, others get their turn.
+            let ready = match tokio::task::coop::cooperative(woken).await {
+                Woken::End(reason) => {
                     self.end = Some(reason);
                     continue;
                 }
-                () = self.kick.notified() => continue,
-                () = &mut alarm => continue,
-                // Whatever the others woke it for, the turn sees to it: a busy socket keeps nothing waiting.
-                ready = self.wire.stream.ready(self.pause == Pause::No, self.wire.unwritten() > 0) => ready,
+                Woken::Called => continue,
+                Woken::Ready(ready) => ready,
             };
             let result = match ready {
                 Ok(true) => self.wire.read(),
@@ -243,6 +268,26 @@ impl<'a, S: Speak> Driver<'a, S> {
                 Err(reason) => return reason,
             }
         }
+    }
+
+    /// Waits until there is something to do. By hand, as there is one of this for each link.
+    fn poll_woken(
+        &mut self,
+        context: &mut Context<'_>,
+        end: &mut (impl Future<Output = DownReason> + Unpin),
+        alarm: Pin<&mut Sleep>,
+    ) -> Poll<Woken> {
+        if self.end.is_none()
+            && let Poll::Ready(reason) = Pin::new(end).poll(context)
+        {
+            return Poll::Ready(Woken::End(reason));
+        }
+        if self.kick.poll_called(context).is_ready() || alarm.poll(context).is_ready() {
+            return Poll::Ready(Woken::Called);
+        }
+        // Whatever the others woke it for, the turn sees to it: a busy socket keeps nothing waiting.
+        let (read, write) = (self.pause == Pause::No, self.wire.unwritten() > 0);
+        self.wire.stream.poll_ready(context, read, write).map(Woken::Ready)
     }
 
     /// Everything that can be done now: input, output, writing, storing. Says when to look again.

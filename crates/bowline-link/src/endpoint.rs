@@ -1,19 +1,21 @@
 //! One end of the conversation with one peer, across links.
 
+mod lines;
 mod outgoing;
 mod state;
 mod status;
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bowline_proto::Side;
 use bowline_secure::Protection;
 use bowline_store::{Change, Direction};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 pub(crate) use self::state::{Current, State, Turn};
-use crate::status::Seen;
+use crate::status::Statuses;
 use crate::{Clock, DeadLetter, Delivery, Dialect, Limits, Message, Outside, Policy, RecvError, Sending, Storage};
 
 /// One end of the conversation with one peer: sessions, inbox and outbox. Survives links, and with a
@@ -28,15 +30,24 @@ pub(crate) struct Shared {
     arrived: Notify,
     /// The outbox has less in it, or the endpoint was closed.
     room: Notify,
-    status: watch::Sender<Seen>,
+    status: Statuses,
+    attendant: RwLock<Option<Arc<dyn Attendant>>>,
     /// A transaction was committed.
     pub(crate) stored: Notify,
-    limits: Limits,
+    /// Mostly those of many endpoints.
+    limits: Arc<Limits>,
     pub(crate) clock: Clock,
     /// Whose queues these are, for the store.
     pub(crate) device: Arc<str>,
     persistent: AtomicBool,
     pub(crate) storage: Option<Storage>,
+}
+
+/// Who sees to an endpoint without waiting for it: no task is needed where nothing happens.
+pub trait Attendant: fmt::Debug + Send + Sync {
+    /// A message has come in, the link is up or down, or the endpoint was closed. Called under the endpoint's lock: it
+    /// must be quick, and not ask the endpoint.
+    fn is_called(&self, endpoint: &Endpoint);
 }
 
 impl Shared {
@@ -48,9 +59,11 @@ impl Shared {
 impl Endpoint {
     /// A new endpoint without a link. It does not survive the process.
     #[must_use]
-    pub fn new(side: Side, limits: Limits) -> Self {
+    pub fn new(side: Side, limits: impl Into<Arc<Limits>>) -> Self {
         let clock = Clock::start(Outside::default());
-        Self::with(side, limits, "", None, State::new(side, &limits, false), clock)
+        let limits = limits.into();
+        let state = State::new(side, &limits, false);
+        Self::with(side, limits, "".into(), None, state, clock)
     }
 
     /// An endpoint that goes on with what `stored` says of the device, if it is known; from then on it
@@ -61,18 +74,19 @@ impl Endpoint {
     #[must_use]
     pub fn stored(
         side: Side,
-        limits: Limits,
-        device: &str,
+        limits: impl Into<Arc<Limits>>,
+        device: impl Into<Arc<str>>,
         storage: Storage,
         stored: Option<bowline_store::Device>,
     ) -> Self {
+        let (limits, device) = (limits.into(), device.into());
         let mut state = State::new(side, &limits, true);
         let persistent = stored.as_ref().is_some_and(|stored| stored.summary.persistent);
         let clock = Clock::start(storage.outside());
         if let Some(stored) = stored
             && let Err(problem) = state.restore(side, stored, clock)
         {
-            tracing::error!(device, "the stored session cannot be read, a new one begins: {problem}");
+            tracing::error!(%device, "the stored session cannot be read, a new one begins: {problem}");
         }
         let endpoint = Self::with(side, limits, device, Some(storage), state, clock);
         endpoint.0.persistent.store(persistent, Ordering::Relaxed);
@@ -82,17 +96,25 @@ impl Endpoint {
         endpoint
     }
 
-    fn with(side: Side, limits: Limits, device: &str, storage: Option<Storage>, state: State, clock: Clock) -> Self {
+    fn with(
+        side: Side,
+        limits: Arc<Limits>,
+        device: Arc<str>,
+        storage: Option<Storage>,
+        state: State,
+        clock: Clock,
+    ) -> Self {
         debug_assert_eq!(side, state.native.side());
         Endpoint(Arc::new(Shared {
             state: Mutex::new(state),
             arrived: Notify::new(),
             room: Notify::new(),
-            status: watch::Sender::new(Seen::default()),
+            status: Statuses::default(),
+            attendant: RwLock::default(),
             stored: Notify::new(),
             limits,
             clock,
-            device: device.into(),
+            device,
             persistent: AtomicBool::new(false),
             storage,
         }))
@@ -323,7 +345,8 @@ impl Endpoint {
         self.0.arrived.notify_waiters();
         self.0.arrived.notify_one();
         self.0.room.notify_waiters();
-        self.0.status.send_modify(|seen| seen.closed = true);
+        self.0.status.modify(|seen| seen.closed = true);
+        self.calls_attendant();
     }
 
     /// Closes the endpoint, and everything stored for the device goes.
@@ -373,7 +396,7 @@ impl Endpoint {
     /// What the endpoint may hold.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        self.0.limits
+        *self.0.limits
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -381,7 +404,19 @@ impl Endpoint {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has `attendant` called from now on, and none that was before.
+    pub fn attended_by(&self, attendant: Arc<dyn Attendant>) {
+        *self.0.attendant.write().unwrap_or_else(PoisonError::into_inner) = Some(attendant);
+    }
+
     pub(crate) fn notify_arrival(&self) {
         self.0.arrived.notify_one();
+        self.calls_attendant();
+    }
+
+    fn calls_attendant(&self) {
+        if let Some(attendant) = &*self.0.attendant.read().unwrap_or_else(PoisonError::into_inner) {
+            attendant.is_called(self);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! One transaction of an endpoint is on its way at a time; what changes meanwhile goes into the next. A
 //! transaction is made from the queues as they are, so that one that has failed is simply made again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ const SOON: Duration = Duration::from_millis(20);
 /// Most handled messages that do not count as such yet when new ones are taken in: their sender waits for the
 /// acknowledgement, and moving the cursor takes as long as storing a message, however far it moves.
 const CURSOR_LAG: u64 = 32;
+
+/// Most ends of transactions that are remembered.
+const ENDS: usize = 32;
 
 /// When a ledger is stored if nothing else is.
 const LEDGER_LATEST: Duration = Duration::from_secs(5);
@@ -56,6 +60,9 @@ pub(crate) struct Journal {
     /// The highest seqs of messages the store was given.
     inbox_last: u64,
     outbox_last: u64,
+    /// Where in the inbox transactions have ended: what each has brought is stored together, and leaves at the least
+    /// expense together.
+    ends: VecDeque<u64>,
     /// What is stored of the sessions, if the inbox tells the rest.
     session: Option<saved::Essence>,
     ledger_at: Millis,
@@ -116,8 +123,14 @@ impl Journal {
     /// `processed` was handled.
     fn cursor(&self, last: u64, processed: u64) -> u64 {
         let takes_in = last > self.inbox;
-        let waits = takes_in && !self.cursor_due && processed - self.processed < CURSOR_LAG;
-        if waits { self.processed } else { processed }
+        if self.cursor_due || !takes_in {
+            return processed;
+        }
+        if processed - self.processed < CURSOR_LAG {
+            return self.processed;
+        }
+        let end = self.ends.iter().rev().find(|end| **end <= processed);
+        end.map_or(processed, |end| *end)
     }
 
     /// Something beside the queues is to be stored.
@@ -195,7 +208,9 @@ impl Endpoint {
         // What the cursor has not passed yet.
         state.journal.soon = mark.processed < state.inbox.processed();
         self.keep_ledger_young(state, storage);
-        let transaction = match storage.store().commit_in_place(transaction) {
+        let together = storage.is_busy(Arc::as_ptr(&self.0).addr());
+        let in_place = if together { Err(transaction) } else { storage.store().commit_in_place(transaction) };
+        let transaction = match in_place {
             Ok(answer) => {
                 self.answered(state, mark, answer.map(drop));
                 return;
@@ -205,11 +220,12 @@ impl Endpoint {
         state.journal.busy = true;
         let extra = mark.extra.clone();
         let endpoint = self.clone();
-        let queued = storage.store().commit_with(transaction, move |answer| {
+        let then = move |answer: Result<_, CommitError>| {
             let mut state = endpoint.lock();
             state.journal.busy = false;
             endpoint.answered(&mut state, mark, answer.map(drop));
-        });
+        };
+        let queued = storage.store().gather(transaction, then);
         if let Err(NotQueued::Full { .. }) = queued {
             // More devices have something to store than the store's queue has places.
             state.journal.give_back(extra);
@@ -241,18 +257,17 @@ impl Endpoint {
         if !state.journal.ledger_old || std::mem::replace(&mut state.journal.ledger_alarm, true) {
             return;
         }
-        let weak = Arc::downgrade(&self.0);
-        storage.runtime().spawn(async move {
-            tokio::time::sleep(LEDGER_LATEST).await;
-            if let Some(endpoint) = weak.upgrade().map(Endpoint) {
-                let mut state = endpoint.lock();
-                state.journal.ledger_alarm = false;
-                if state.journal.ledger_old {
-                    state.journal.touch();
-                    endpoint.flush(&mut state);
-                }
-            }
-        });
+        storage.wait_with(Arc::downgrade(&self.0), LEDGER_LATEST);
+    }
+
+    /// The ledger has waited for long enough.
+    pub(crate) fn store_ledger(&self) {
+        let mut state = self.lock();
+        state.journal.ledger_alarm = false;
+        if state.journal.ledger_old {
+            state.journal.touch();
+            self.flush(&mut state);
+        }
     }
 
     fn answered(&self, state: &mut State, mark: Mark, answer: Result<(), CommitError>) {
@@ -308,6 +323,12 @@ impl Endpoint {
     fn committed(&self, state: &mut State, mark: Mark) {
         let journal = &mut state.journal;
         (journal.inbox, journal.processed, journal.acked) = (mark.inbox, mark.processed, mark.acked);
+        if mark.inbox_last > journal.inbox_last {
+            journal.ends.push_back(mark.inbox_last);
+        }
+        while journal.ends.len() > ENDS || journal.ends.front().is_some_and(|end| *end <= mark.processed) {
+            journal.ends.pop_front();
+        }
         (journal.outbox, journal.inbox_last, journal.outbox_last) = (mark.outbox, mark.inbox_last, mark.outbox_last);
         journal.session = mark.session;
         if state.inbox.handle_durable(mark.inbox) {

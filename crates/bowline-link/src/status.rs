@@ -1,6 +1,7 @@
 //! What is known of the link to a peer.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bowline_proto::legacy::CloseReason;
 use bowline_proto::native;
@@ -82,7 +83,7 @@ impl Status {
 }
 
 /// What an endpoint tells its watchers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) status: Status,
     pub(crate) closed: bool,
@@ -91,6 +92,39 @@ pub(crate) struct Seen {
 impl Default for Seen {
     fn default() -> Self {
         Seen { status: Status { link: LinkState::Never, connects: 0 }, closed: false }
+    }
+}
+
+/// The status of an endpoint, for those who ask and those who wait.
+#[derive(Debug, Default)]
+pub(crate) struct Statuses {
+    seen: Mutex<Seen>,
+    /// It takes several times what the status does, and there is none before somebody waits.
+    watched: OnceLock<watch::Sender<Seen>>,
+}
+
+impl Statuses {
+    pub(crate) fn now(&self) -> Seen {
+        self.lock().clone()
+    }
+
+    pub(crate) fn modify(&self, change: impl FnOnce(&mut Seen)) {
+        let mut seen = self.lock();
+        change(&mut seen);
+        if let Some(watched) = self.watched.get() {
+            watched.send_replace(seen.clone());
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Seen> {
+        // Under the lock, so that no change is missed.
+        let seen = self.lock();
+        self.watched.get_or_init(|| watch::Sender::new(seen.clone())).subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        // Nothing panics while it holds the lock.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

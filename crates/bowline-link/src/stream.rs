@@ -80,19 +80,16 @@ impl Stream {
         poll_fn(|context| self.0.poll_write_ready(context)).await
     }
 
-    /// Waits until one of those that are asked for is possible, and says whether it is reading. Cancel-safe.
-    pub(crate) async fn ready(&self, read: bool, write: bool) -> io::Result<bool> {
-        poll_fn(|context| {
-            if read && let Poll::Ready(ready) = self.0.poll_read_ready(context) {
-                return Poll::Ready(ready.map(|()| true));
-            }
-            if write {
-                ready!(self.0.poll_write_ready(context))?;
-                return Poll::Ready(Ok(false));
-            }
-            Poll::Pending
-        })
-        .await
+    /// Ready when one of those that are asked for is possible; says whether it is reading.
+    pub(crate) fn poll_ready(&self, context: &mut Context<'_>, read: bool, write: bool) -> Poll<io::Result<bool>> {
+        if read && let Poll::Ready(ready) = self.0.poll_read_ready(context) {
+            return Poll::Ready(ready.map(|()| true));
+        }
+        if write {
+            ready!(self.0.poll_write_ready(context))?;
+            return Poll::Ready(Ok(false));
+        }
+        Poll::Pending
     }
 
     /// Reads what is there. Zero is the end of what the peer writes.

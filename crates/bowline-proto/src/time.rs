@@ -60,6 +60,7 @@ impl Duration {
 
     /// `self * numerator / denominator`, at most what fits. `denominator` of zero counts as one.
     #[must_use]
+    #[inline(never)]
     pub const fn scaled(self, numerator: u64, denominator: u64) -> Self {
         let denominator = if denominator == 0 { 1 } else { denominator };
         Duration(self.0.saturating_mul(numerator) / denominator)
@@ -69,6 +70,7 @@ impl Duration {
 impl Add<Duration> for Instant {
     type Output = Instant;
 
+    #[cfg_attr(not(feature = "server"), inline(never))]
     fn add(self, span: Duration) -> Instant {
         Instant(self.0.saturating_add(span.0))
     }

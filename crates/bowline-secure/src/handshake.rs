@@ -29,11 +29,11 @@ impl Handshake {
         out: &mut [u8; MAX_OPENING],
     ) -> Result<(Self, usize), StartError> {
         let prologue = Opening::emit_prologue(Mode::Noise { key: key_id.get() }, id, out).ok_or(StartError)?;
-        let mut state = noise::state(true, &out[..prologue], key, ephemeral);
+        let (prologue, rest) = out.split_at_mut_checked(prologue).ok_or(StartError)?;
+        let mut state = noise::state(true, prologue, key, ephemeral);
         let message = noise::write(&mut state).ok_or(StartError)?;
-        let end = prologue + HANDSHAKE;
-        out[prologue..end].copy_from_slice(&message);
-        Ok((Handshake { state: Some(state), carrier }, end))
+        *rest.first_chunk_mut().ok_or(StartError)? = message;
+        Ok((Handshake { state: Some(state), carrier }, prologue.len() + HANDSHAKE))
     }
 
     /// Reads the answer at the front of `input`: the transport and how long the answer was, or `None`

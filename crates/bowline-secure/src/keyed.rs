@@ -6,7 +6,7 @@ use bowline_proto::{DeviceId, Side};
 use crate::handshake::{AnswerError, StartError, check_answer};
 use crate::kdf::{Extracted, Purpose, digest};
 use crate::transport::Protection;
-use crate::wire::{NONCE, PROOF, verdict};
+use crate::wire::{PROOF, verdict};
 use crate::{Carrier, Key, KeyId, MAX_OPENING, Transport};
 
 /// The beginning of a keyed link that waits for the server's answer.
@@ -38,10 +38,10 @@ impl Keyed {
     ) -> Result<(Self, usize), StartError> {
         let prologue = Opening::emit_prologue(Mode::Keyed { key: key_id.get() }, id, out).ok_or(StartError)?;
         let extracted = Extracted::new(key, Purpose::Keyed);
-        let end = prologue + PROOF;
-        out[prologue..prologue + NONCE].copy_from_slice(nonce);
-        extracted.sign_opening(&mut out[..end]);
-        Ok((Keyed { extracted, opening: digest(&out[..end]), carrier, finished: false }, end))
+        let opening = out.get_mut(..prologue + PROOF).ok_or(StartError)?;
+        opening.iter_mut().skip(prologue).zip(nonce).for_each(|(to, from)| *to = *from);
+        extracted.sign_opening(opening);
+        Ok((Keyed { extracted, opening: digest(opening), carrier, finished: false }, opening.len()))
     }
 
     /// Reads the answer at the front of `input`: the transport and how long the answer was, or `None`
@@ -58,7 +58,8 @@ impl Keyed {
         if (answer.verdict, answer.handshake.len()) != (verdict::GO_ON, PROOF) {
             return Err(AnswerError::Malformed);
         }
-        let keys = self.extracted.accept(&self.opening, &input[..len]).ok_or(AnswerError::NotAuthentic)?;
+        let bytes = input.get(..len).ok_or(AnswerError::Malformed)?;
+        let keys = self.extracted.accept(&self.opening, bytes).ok_or(AnswerError::NotAuthentic)?;
         self.finished = true;
         Ok(Some((Transport::new(Side::Device, keys, self.carrier, Protection::Keyed), len)))
     }

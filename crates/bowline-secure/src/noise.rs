@@ -33,14 +33,14 @@ impl Ephemeral {
     pub fn new(random: &[u8; 32]) -> Self {
         let mut pair = Ephemeral::lazy(random);
         let public = X25519::pubkey(&pair.0);
-        pair.0[32..].copy_from_slice(&public);
+        pair.0.iter_mut().skip(32).zip(public).for_each(|(to, from)| *to = from);
         pair
     }
 
     /// One whose public half is made when it is sent: a server has not authenticated anybody before.
     pub(crate) fn lazy(random: &[u8; 32]) -> Self {
         let mut pair = Sensitive::<[u8; 64]>::new();
-        pair[..32].copy_from_slice(random);
+        pair.iter_mut().zip(random).for_each(|(to, from)| *to = *from);
         Ephemeral(pair)
     }
 }
@@ -50,6 +50,9 @@ impl core::fmt::Debug for Ephemeral {
         f.write_str("Ephemeral(..)")
     }
 }
+
+/// Each byte of what stands for a key where there is none: no public half has all of them.
+const NO_KEY: u8 = 0xff;
 
 /// X25519 by the Montgomery ladder. A key is a secret followed by its public half, or by zeros if that
 /// was not made yet.
@@ -71,9 +74,9 @@ impl DH for X25519 {
     }
 
     fn genkey() -> Self::Key {
-        // Asked for by a state that has no ephemeral key, and `state`, which makes them all, gives one. Not
-        // an error: there is no random source here, and any other key would be known to everybody.
-        unreachable!("a handshake is only started with its ephemeral key")
+        // Asked for by a state that has no ephemeral key, and `state`, which makes them all, gives one. There is no
+        // random source here, and everybody would know any other key: with this one no handshake ends.
+        Sensitive::from_slice(&[NO_KEY; 64])
     }
 
     fn pubkey(key: &Self::Key) -> Self::Pubkey {
@@ -83,6 +86,9 @@ impl DH for X25519 {
     }
 
     fn dh(key: &Self::Key, public: &Self::Pubkey) -> Result<Self::Output, ()> {
+        if key.iter().skip(32).all(|&byte| byte == NO_KEY) {
+            return Err(());
+        }
         let shared = Self::Output::from_slice(&MontgomeryPoint(*public).mul_clamped(*Self::secret(key)).0);
         // A point of small order: the peer would have chosen the secret alone, without secrecy for later.
         if bool::from(shared.ct_eq(&[0; 32])) { Err(()) } else { Ok(shared) }

@@ -92,12 +92,13 @@ fn checksum(id: DeviceId<'_>, key_id: KeyId, key: &[u8; 32]) -> [u8; CHECKSUM] {
 
 fn decode(text: &[u8], out: &mut [u8; 64]) -> Option<()> {
     let text: &[u8; SECRET] = text.try_into().ok()?;
-    for (eight, five) in text.chunks_exact(8).zip(out.chunks_exact_mut(5)) {
+    for (eight, five) in text.as_chunks::<8>().0.iter().zip(out.as_chunks_mut::<5>().0) {
         let mut bits = 0u64;
         for letter in eight {
             bits = bits << 5 | u64::from(value(*letter)?);
         }
-        five.copy_from_slice(&bits.to_be_bytes()[3..]);
+        let [_, _, _, rest @ ..] = bits.to_be_bytes();
+        *five = rest;
     }
     Some(())
 }

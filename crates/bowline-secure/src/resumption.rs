@@ -98,13 +98,11 @@ impl Resumption {
         let prologue = Opening::emit_prologue(Mode::Resume { key: key_id.get() }, id, out).ok_or(StartError)?;
         ticket.used += 1;
         let extracted = Extracted::new(&ticket.secret, Purpose::Resumption);
-        let end = prologue + RESUME;
-        let message = &mut out[prologue..end];
-        message[..8].copy_from_slice(&ticket.id);
-        message[8] = ticket.used;
-        message[9..25].copy_from_slice(nonce);
-        extracted.sign_opening(&mut out[..end]);
-        Ok(Some((Resumption { extracted, opening: digest(&out[..end]), carrier, finished: false }, end)))
+        let opening = out.get_mut(..prologue + RESUME).ok_or(StartError)?;
+        let message = ticket.id.iter().chain([&ticket.used]).chain(nonce);
+        opening.iter_mut().skip(prologue).zip(message).for_each(|(to, from)| *to = *from);
+        extracted.sign_opening(opening);
+        Ok(Some((Resumption { extracted, opening: digest(opening), carrier, finished: false }, opening.len())))
     }
 
     /// Reads the answer at the front of `input`: what became of it and how long the answer was, or `None`
@@ -118,7 +116,7 @@ impl Resumption {
         if self.finished {
             return Err(AnswerError::Finished);
         }
-        let bytes = &input[..len];
+        let bytes = input.get(..len).ok_or(AnswerError::Malformed)?;
         let resumed = match (answer.verdict, answer.handshake.len()) {
             (verdict::GO_ON, PROOF) => {
                 let keys = self.extracted.accept(&self.opening, bytes).ok_or(AnswerError::NotAuthentic)?;

@@ -115,16 +115,17 @@ impl Transport {
         let body = match self.carrier {
             Carrier::Lossless => buffer,
             Carrier::Lossy => {
-                let (counter, body) = buffer.split_at_mut(COUNTER);
-                counter.copy_from_slice(&(self.next_out as u32).to_be_bytes());
+                let (counter, body) =
+                    buffer.split_first_chunk_mut::<COUNTER>().ok_or(SealError::Buffer { needed, got })?;
+                *counter = (self.next_out as u32).to_be_bytes();
                 body
             }
         };
         if self.protection.encrypts() {
             ChaCha20Poly1305::encrypt_in_place(&self.seal, self.next_out, &[], body, len);
         } else {
-            let (body, tag) = body.split_at_mut(len);
-            tag.copy_from_slice(&record_tag(&self.seal, self.next_out, body));
+            let (body, tag) = body.split_last_chunk_mut::<TAG>().ok_or(SealError::Buffer { needed, got })?;
+            *tag = record_tag(&self.seal, self.next_out, body);
         }
         self.next_out += 1;
         Ok(needed)
@@ -264,7 +265,7 @@ fn open_with<'b>(
         return Err(OpenError::Short);
     }
     match ChaCha20Poly1305::decrypt_in_place(key, nonce, &[], sealed, len) {
-        Ok(body) => Ok(&mut sealed[..body]),
+        Ok(body) => sealed.get_mut(..body).ok_or(OpenError::Short),
         Err(()) => Err(OpenError::Forged),
     }
 }

@@ -8,6 +8,7 @@ mod directory;
 mod erased;
 mod host;
 mod instance;
+mod reception;
 mod rules;
 mod stats;
 

@@ -18,24 +18,33 @@ pub struct Device {
 }
 
 impl Device {
-    pub(crate) fn new(id: &str, limits: Limits, storage: Option<&Storage>) -> Self {
+    pub(crate) fn new(id: Arc<str>, limits: Arc<Limits>, storage: Option<&Storage>) -> Self {
         let endpoint = match storage {
-            Some(storage) => Endpoint::stored(Side::Server, limits, id, storage.clone(), None),
+            Some(storage) => Endpoint::stored(Side::Server, limits, Arc::clone(&id), storage.clone(), None),
             None => Endpoint::new(Side::Server, limits),
         };
-        Device { id: id.into(), endpoint, damage: None }
+        Device { id, endpoint, damage: None }
+    }
+
+    /// One whose endpoint is there.
+    pub(crate) fn of(id: Arc<str>, endpoint: Endpoint) -> Self {
+        Device { id, endpoint, damage: None }
+    }
+
+    pub(crate) fn shared_id(&self) -> Arc<str> {
+        Arc::clone(&self.id)
     }
 
     /// As an earlier process has stored it.
-    pub(crate) fn stored(device: bowline_store::Device, limits: Limits, storage: &Storage) -> Self {
+    pub(crate) fn stored(device: bowline_store::Device, limits: Arc<Limits>, storage: &Storage) -> Self {
         let id = Arc::clone(&device.summary.device);
-        let endpoint = Endpoint::stored(Side::Server, limits, &id, storage.clone(), Some(device));
+        let endpoint = Endpoint::stored(Side::Server, limits, Arc::clone(&id), storage.clone(), Some(device));
         Device { id, endpoint, damage: None }
     }
 
     /// As an earlier process has stored it, and as it cannot be read any more. It is closed, so that nothing comes
     /// to stand beside what may still be saved.
-    pub(crate) fn damaged(id: Arc<str>, limits: Limits, damage: &str) -> Self {
+    pub(crate) fn damaged(id: Arc<str>, limits: Arc<Limits>, damage: &str) -> Self {
         let endpoint = Endpoint::new(Side::Server, limits);
         endpoint.close();
         Device { id, endpoint, damage: Some(damage.into()) }

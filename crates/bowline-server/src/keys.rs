@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use bowline_proto::DeviceId;
 use bowline_proto::time::Instant;
 use bowline_secure::{Key, KeyId, KeyRing, Provision, Redeemed, Redemption, TICKET_BODY, Transport};
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use zeroize::Zeroizing;
 
 use drawer::Drawer;
@@ -44,7 +45,7 @@ struct Shared {
     table: RwLock<Table>,
     tickets: Drawer,
     /// Told after each change.
-    changed: watch::Sender<()>,
+    changed: Notify,
 }
 
 /// A key just made. What goes to the device is its [`Issued::line`].
@@ -253,9 +254,9 @@ impl Keys {
         self.0.tickets.now()
     }
 
-    /// Follows changes.
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.0.changed.subscribe()
+    /// Waits for a change from now on.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.0.changed.notified()
     }
 
     /// Changes what is stored, which may be newer than what is in memory; then what is in memory.
@@ -294,7 +295,7 @@ impl Keys {
         // Before anybody sees the new table: a key made anew under the same key id inherits no ticket.
         self.0.tickets.revoke(&changes);
         drop(current);
-        self.0.changed.send_replace(());
+        self.0.changed.notify_waiters();
         changes
     }
 
@@ -311,7 +312,7 @@ impl Default for Shared {
             changing: Mutex::new(()),
             table: RwLock::default(),
             tickets: Drawer::new(),
-            changed: watch::Sender::new(()),
+            changed: Notify::new(),
         }
     }
 }

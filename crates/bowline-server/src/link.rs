@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use bowline_link::{DownReason, Drive, LinkState};
+use bowline_link::{DownReason, LinkState};
 
 use crate::Device;
 use crate::keys::Proof;
@@ -49,23 +49,24 @@ pub(crate) fn attach(
     Ok(attachment)
 }
 
-/// Drives a link until it ends by itself, or until keys change such that what let it in does so no more.
-pub(crate) async fn drive(shared: &Shared, device: &Device, proof: &Proof, drive: Drive) -> DownReason {
-    let mut changes = shared.keys.changes();
-    let barred = async {
-        // Also looks at once: keys may have changed since the login.
-        if changes.wait_for(|()| !shared.keys.admit(device.id(), proof)).await.is_err() {
-            std::future::pending::<()>().await;
+/// Returns when keys change such that what has let a link in does so no more. Also looks at once: they may have changed
+/// since the login.
+pub(crate) async fn barred(shared: &Shared, device: &Device, proof: &Proof) -> DownReason {
+    loop {
+        // Before looking: what changes from here on is not missed.
+        let changed = shared.keys.changed();
+        if !shared.keys.admit(device.id(), proof) {
+            break;
         }
-        shared.counters.revoked_links.one();
-        let why = match proof {
-            Proof::Open => "the id has a key now, and nobody gets in without it",
-            Proof::Key(..) => "its key was revoked",
-        };
-        tracing::warn!(device = %device.id(), "ending the link: {why}");
-        DownReason::Revoked
+        changed.await;
+    }
+    shared.counters.revoked_links.one();
+    let why = match proof {
+        Proof::Open => "the id has a key now, and nobody gets in without it",
+        Proof::Key(..) => "its key was revoked",
     };
-    device.endpoint.drive_until(drive, barred).await
+    tracing::warn!(device = %device.id(), "ending the link: {why}");
+    DownReason::Revoked
 }
 
 /// Says why a link ended.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::Listener;
 use crate::keys::Proof;
 use crate::login::{self, First, FirstLine, Refusal};
-use crate::native::native_link;
+use crate::native::{self, Prepared};
 use crate::opening::NativeLogin;
 use crate::server::Shared;
 use crate::{link, opening};
@@ -97,29 +97,56 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// One connection, from its first byte to its end.
+///
+/// There is a task of this for each link, and most of them do nothing: what comes before the link is in a box that goes
+/// when the link begins, as is the link itself, and little else is kept across an await.
 async fn serve(shared: Arc<Shared>, stream: Stream, peer: SocketAddr, kind: Kind, permit: OwnedSemaphorePermit) {
-    let mut id = None;
-    if let Err(refusal) = connection(&shared, stream, peer, kind, &mut id).await {
-        refusal.counter(&shared.counters).one();
-        let id = id.unwrap_or_default();
-        if shared.refused.is_first(peer.ip(), refusal, &id) {
-            tracing::warn!(%peer, device = ?id, "refused a connection: {refusal} (logged once for this address)");
-        } else {
-            tracing::debug!(%peer, device = ?id, "refused a connection: {refusal}");
+    let mut claimed = None;
+    let entered = Box::pin(enter(&shared, stream, peer, kind, &mut claimed)).await;
+    match entered {
+        Ok(Entered::Native(prepared)) => {
+            let Prepared { attachment, proof, drive } = unboxed(prepared);
+            let device = &attachment.device;
+            let barred = std::pin::pin!(link::barred(&shared, device, &proof));
+            let reason = device.endpoint.drive_until(drive, barred).await;
+            link::ended(device.id(), peer, reason);
         }
+        Ok(Entered::Line(stream, line)) => {
+            claimed = Some(line.id.clone());
+            if let Err(refusal) = Box::pin(legacy_link(&shared, stream, peer, kind, *line)).await {
+                refused(&shared, peer, refusal, claimed);
+            }
+        }
+        Err(refusal) => refused(&shared, peer, refusal, claimed),
     }
     drop(permit);
     shared.ended.notify_waiters();
 }
 
+/// Out of its box, which is gone then. One that is taken apart where it is stays until the end of the scope.
+#[expect(clippy::boxed_local, reason = "its end is what is wanted")]
+fn unboxed<T>(boxed: Box<T>) -> T {
+    *boxed
+}
+
+fn refused(shared: &Shared, peer: SocketAddr, refusal: Refusal, id: Option<Box<str>>) {
+    refusal.counter(&shared.counters).one();
+    let id = id.unwrap_or_default();
+    if shared.refused.is_first(peer.ip(), refusal, &id) {
+        tracing::warn!(%peer, device = ?id, "refused a connection: {refusal} (logged once for this address)");
+    } else {
+        tracing::debug!(%peer, device = ?id, "refused a connection: {refusal}");
+    }
+}
+
 /// Sets `claimed` to the id of the login, once there is one.
-async fn connection(
+async fn enter(
     shared: &Arc<Shared>,
     mut stream: Stream,
     peer: SocketAddr,
     kind: Kind,
     claimed: &mut Option<Box<str>>,
-) -> Result<(), Refusal> {
+) -> Result<Entered, Refusal> {
     let login = {
         let mut guest = shared.lobby.enter();
         let mut stop = shared.stop.subscribe();
@@ -139,13 +166,16 @@ async fn connection(
             _ = stop.wait_for(|stop| *stop) => return Err(Refusal::Closed),
         }
     };
-    match login {
-        Login::Line(line) => {
-            *claimed = Some(line.id.clone());
-            legacy_link(shared, stream, peer, kind, line).await
-        }
-        Login::Native(login) => native_link(shared, stream, peer, login).await,
-    }
+    Ok(match login {
+        Login::Line(line) => Entered::Line(stream, Box::new(line)),
+        Login::Native(login) => Entered::Native(Box::new(native::prepares(shared, stream, peer, login)?)),
+    })
+}
+
+/// Who has logged in, and what is to be driven.
+enum Entered {
+    Line(Stream, Box<FirstLine>),
+    Native(Box<Prepared>),
 }
 
 /// Who has left the lobby by the right door.
@@ -173,7 +203,8 @@ async fn legacy_link(
     let before = device.ledger().session;
     let speech = Speech::Lines(Lines { dialect, config: shared.config, login: None });
     let drive = Drive { stream, peer, speech, early: rest };
-    let reason = link::drive(shared, device, &proof, drive).await;
+    let barred = std::pin::pin!(link::barred(shared, device, &proof));
+    let reason = device.endpoint.drive_until(drive, barred).await;
     let counted = device.ledger().session;
     let unread = (counted.malformed - before.malformed) + (counted.undecodable - before.undecodable);
     if unread > 0 {

@@ -1,7 +1,6 @@
-//! A native link, from its login to its end.
+//! A native link, between its login and its first turn.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bowline_link::{Drive, Native, Seal, Speech, Stream};
 use bowline_proto::DeviceId;
@@ -11,15 +10,23 @@ use crate::keys::Proof;
 use crate::link;
 use crate::login::Refusal;
 use crate::opening::NativeLogin;
+use crate::registry::Attachment;
 use crate::server::Shared;
 
-/// Drives the link of a device that has logged in on the native protocol.
-pub(crate) async fn native_link(
-    shared: &Arc<Shared>,
+/// A link that may be driven.
+pub(crate) struct Prepared {
+    pub(crate) attachment: Attachment,
+    pub(crate) proof: Proof,
+    pub(crate) drive: Drive,
+}
+
+/// Makes the link of a device that has logged in on the native protocol.
+pub(crate) fn prepares(
+    shared: &Shared,
     stream: Stream,
     peer: SocketAddr,
     login: NativeLogin,
-) -> Result<(), Refusal> {
+) -> Result<Prepared, Refusal> {
     let NativeLogin { id, proof, transport, first, rest } = login;
     let (speaks, counter) = match transport.as_ref().map(Transport::protection) {
         None => ("native, open", &shared.counters.native_open),
@@ -40,10 +47,8 @@ pub(crate) async fn native_link(
             .ok()
             .and_then(|random| shared.keys.ticket(device, *key_id, key, transport, shared.max_devices, &random));
     }
+    let ticket = ticket.map(Box::new);
     let seal = transport.map(|transport| Seal { transport, first, ticket, keep: None });
     let speech = Speech::Native(Native { config: shared.native, seal });
-    let drive = Drive { stream, peer, speech, early: rest };
-    let reason = link::drive(shared, &attachment.device, &proof, drive).await;
-    link::ended(&id, peer, reason);
-    Ok(())
+    Ok(Prepared { attachment, proof, drive: Drive { stream, peer, speech, early: rest } })
 }

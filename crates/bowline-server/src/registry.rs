@@ -20,7 +20,7 @@ pub(crate) struct Registry {
     changed: Notify,
     capacity: usize,
     max_links: usize,
-    limits: Limits,
+    limits: Arc<Limits>,
     storage: Option<Storage>,
     /// Every device is served by the apps.
     host: Option<Arc<Host>>,
@@ -60,7 +60,7 @@ impl Registry {
     pub(crate) fn new(
         capacity: usize,
         max_links: usize,
-        limits: Limits,
+        limits: Arc<Limits>,
         storage: Option<Storage>,
         host: Option<Arc<Host>>,
         mut devices: BTreeMap<Arc<str>, Entry>,
@@ -179,8 +179,10 @@ impl Registry {
     }
 
     fn entry<'a>(&self, devices: &'a mut BTreeMap<Arc<str>, Entry>, id: &str) -> &'a mut Entry {
-        devices.entry(id.into()).or_insert_with(|| {
-            let device = Device::new(id, self.limits, self.storage.as_ref());
+        let entry = devices.entry(id.into());
+        let id = Arc::clone(entry.key());
+        entry.or_insert_with(|| {
+            let device = Device::new(id, Arc::clone(&self.limits), self.storage.as_ref());
             if let Some(host) = &self.host {
                 host.adopt(&device);
             }

@@ -157,11 +157,12 @@ impl Server {
             listeners.into_iter().map(boxed).chain(builder.listeners.drain(..).map(|other| (other, Kind::Any)));
         let listeners: Vec<_> = listeners.collect();
 
+        let limits = Arc::new(builder.limits);
         let mut devices = std::mem::take(&mut builder.sessions.0);
         let storage = match builder.store {
             Some(store) => {
                 let storage = Storage::new(store, builder.outside);
-                devices = load(storage.clone(), builder.limits).await?;
+                devices = load(storage.clone(), &limits).await?;
                 Some(storage)
             }
             None => None,
@@ -170,14 +171,8 @@ impl Server {
             if storage.is_some() { devices.values().map(|entry| entry.device.clone()).collect() } else { Vec::new() };
         let stored: Vec<_> = stored.into_iter().filter(|device: &Device| device.damage().is_none()).collect();
         let host = Host::start(builder.apps);
-        let registry = Registry::new(
-            builder.max_devices,
-            builder.max_links,
-            builder.limits,
-            storage.clone(),
-            host.clone(),
-            devices,
-        );
+        let registry =
+            Registry::new(builder.max_devices, builder.max_links, limits, storage.clone(), host.clone(), devices);
         let shared = Arc::new(Shared {
             registry,
             gate: Gate::new(&builder.admission),
@@ -440,15 +435,16 @@ fn span(duration: Duration) -> bowline_proto::time::Duration {
 }
 
 /// The devices that an earlier process has stored.
-async fn load(storage: Storage, limits: Limits) -> Result<BTreeMap<Arc<str>, Entry>, StartError> {
+async fn load(storage: Storage, limits: &Arc<Limits>) -> Result<BTreeMap<Arc<str>, Entry>, StartError> {
     let driven = storage.store().is_driven();
+    let limits = Arc::clone(limits);
     let load = move || {
         let mut devices = BTreeMap::new();
         for id in storage.store().ids()? {
             match storage.store().load(&id) {
                 Ok(Some(stored)) => {
                     let persistent = stored.summary.persistent;
-                    let device = Device::stored(stored, limits, &storage);
+                    let device = Device::stored(stored, Arc::clone(&limits), &storage);
                     devices.insert(id, Entry::stored(device, persistent));
                 }
                 Ok(None) => {}
@@ -459,7 +455,7 @@ async fn load(storage: Storage, limits: Limits) -> Result<BTreeMap<Arc<str>, Ent
                         "what is stored for it is damaged, and it may not log in: put a backup of the store in its \
                          place, or forget the device (`bowline device forget`)"
                     );
-                    let device = Device::damaged(Arc::clone(&id), limits, &damage);
+                    let device = Device::damaged(Arc::clone(&id), Arc::clone(&limits), &damage);
                     devices.insert(id, Entry::stored(device, true));
                 }
                 Err(other) => return Err(other),

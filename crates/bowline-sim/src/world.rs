@@ -87,6 +87,13 @@ struct Nature {
     pause: u64,
 }
 
+impl Nature {
+    /// A board on lines does not know in the next life what it was given in this one.
+    fn forgets_received(&self) -> bool {
+        self.board && self.dialect == Dialect::Headers
+    }
+}
+
 /// What all of a world share.
 struct World {
     state: Mutex<State>,
@@ -160,7 +167,8 @@ impl World {
         let server_durability = if random.u32(..10) < 7 { Durability::Fsync } else { Durability::Os };
         let streams = natures.iter().map(|nature| {
             let unpromised = nature.dialect == Dialect::Plain;
-            [Stream::new(nature.keeps, Keeps::All, unpromised), Stream::new(Keeps::All, nature.keeps, unpromised)]
+            let receiver = if nature.forgets_received() { Keeps::Nothing } else { nature.keeps };
+            [Stream::new(nature.keeps, Keeps::All, unpromised), Stream::new(Keeps::All, receiver, unpromised)]
         });
         let state = State {
             streams: streams.collect(),
@@ -374,7 +382,7 @@ fn natures(random: &mut Rng, provisioned: &Provisioned) -> Vec<Nature> {
             };
             let (id, key) =
                 if sealed { (keys::id(device), provisioned.line(device)) } else { (open(device, dialect), None) };
-            let board = dialect == Dialect::Native && random.u32(..3) == 0;
+            let board = matches!(dialect, Dialect::Native | Dialect::Headers) && random.u32(..3) == 0;
             let small = random.bool();
             let limits = Limits {
                 inbox: if small { 4 + random.usize(..4) } else { 64 },

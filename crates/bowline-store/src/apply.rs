@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
-use crate::device::{DeviceRow, Held, QueueRow};
+use crate::batch::Batch;
+use crate::device::{DeviceRow, Held, Key, QueueRow};
 use crate::directory::{self, Numbers};
 use crate::error::Failure;
 use crate::known::Known;
@@ -54,11 +55,28 @@ pub(crate) fn apply(
     transaction: &Transaction,
 ) -> Result<Committed, Fault> {
     let mut apply = Apply { db, limits, done: Committed::default(), known };
-    for change in &transaction.changes {
-        apply.change(change)?;
+    let mut changes = &transaction.changes[..];
+    while let [change, rest @ ..] = changes {
+        let Change::Receive { device, .. } = change else {
+            apply.change(change)?;
+            changes = rest;
+            continue;
+        };
+        // Messages that come together share rows.
+        let count = messages_of(device, changes).count();
+        apply.receive(device, messages_of(device, changes))?;
+        changes = &changes[count..];
     }
     apply.known.write(db)?;
     Ok(apply.done)
+}
+
+/// The messages of a device with which `changes` begin.
+fn messages_of<'c>(device: &Arc<str>, changes: &'c [Change]) -> impl Iterator<Item = &'c InboxMessage> {
+    changes.iter().map_while(move |change| match change {
+        Change::Receive { device: of, message } if of == device => Some(message),
+        _ => None,
+    })
 }
 
 struct Apply<'a> {
@@ -92,7 +110,7 @@ impl Apply<'_> {
                 row.ledger = Some(rows::put_ledger(db, row.key, counters)?);
                 Ok(())
             }
-            Change::Receive { device, message } => self.receive(device, message),
+            Change::Receive { device, message } => self.receive(device, [message]),
             Change::Processed { device, through } => self.take_through(device, Queue::Inbox, *through),
             Change::TakeReceived { device, seq } => self.take_one(device, Queue::Inbox, *seq),
             Change::Send { device, message } => self.send(device, message),
@@ -124,40 +142,40 @@ impl Apply<'_> {
         Ok(())
     }
 
-    fn receive(&mut self, device: &Arc<str>, message: &InboxMessage) -> Result<(), Fault> {
-        let db = self.db;
-        self.room(device, Queue::Inbox, message.seq, rows::size(&message.header, &message.payload))?;
+    /// Adds messages to the end of an inbox.
+    fn receive<'m>(
+        &mut self,
+        device: &Arc<str>,
+        messages: impl IntoIterator<Item = &'m InboxMessage>,
+    ) -> Result<(), Fault> {
+        let (db, limits) = (self.db, self.limits);
         let row = self.change_row(device)?;
-        row.inbox.last = message.seq.0;
-        Ok(rows::insert_received(db, row.key, message, &mut row.inbox.held)?)
+        let key = row.key;
+        let inbox = &mut row.inbox;
+        let mut batch = Batch::default();
+        for message in messages {
+            let size = rows::size(&message.header, &message.payload);
+            has_room(limits, device, Queue::Inbox, *inbox, message.seq, size)?;
+            inbox.last = message.seq.0;
+            inbox.held = inbox.held.with(Held { count: 1, bytes: size, sum: 0 });
+            batch.push(message);
+            if batch.is_full() {
+                inbox.held.add_checksum(rows::insert_batch(db, key, &std::mem::take(&mut batch))?);
+            }
+        }
+        if !batch.is_empty() {
+            inbox.held.add_checksum(rows::insert_batch(db, key, &batch)?);
+        }
+        Ok(())
     }
 
     fn send(&mut self, device: &Arc<str>, message: &OutboxMessage) -> Result<(), Fault> {
-        let db = self.db;
-        self.room(device, Queue::Outbox, message.seq, rows::size(&message.header, &message.payload))?;
+        let (db, limits) = (self.db, self.limits);
         let row = self.change_row(device)?;
+        let size = rows::size(&message.header, &message.payload);
+        has_room(limits, device, Queue::Outbox, row.outbox, message.seq, size)?;
         row.outbox.last = message.seq.0;
         Ok(rows::insert_sent(db, row.key, message, &mut row.outbox.held)?)
-    }
-
-    /// Whether the number of one more message and the quota of its queue allow it.
-    fn room(&mut self, device: &Arc<str>, queue: Queue, seq: Seq, size: u64) -> Result<(), Fault> {
-        let QueueRow { last, held, .. } = self.row(device)?.queue(queue);
-        let device = Arc::clone(device);
-        if seq.0 <= last || seq > Seq::MAX {
-            return Err(CommitError::OutOfOrder { device, queue, last: Seq(last), seq }.into());
-        }
-        let Quota { count: messages, bytes: most } = match queue {
-            Queue::Inbox => self.limits.inbox,
-            Queue::Outbox => self.limits.outbox,
-        };
-        let (count, bytes) = (held.count + 1, held.bytes.saturating_add(size));
-        let (unit, limit, needed) = match (count > messages, bytes > most) {
-            (true, _) => (QuotaUnit::Messages, messages, count),
-            (false, true) => (QuotaUnit::Bytes, most, bytes),
-            (false, false) => return Ok(()),
-        };
-        Err(CommitError::Quota { device, queue, unit, limit, needed }.into())
     }
 
     /// Removes messages up to `through`, which is the queue's cursor from now on.
@@ -180,10 +198,18 @@ impl Apply<'_> {
         let (key, held) = (row.key, row.queue(queue).held);
         self.delete(device, queue, Seq(before), seq)?;
         if held.count > 0 && self.row(device)?.queue(queue).held == held {
-            // It is not there only if those beside it are all there is.
-            let before = rows::held(self.db, key, queue, Seq(0), Seq(before))?;
-            let all = before.with(rows::held(self.db, key, queue, seq, Seq(u64::MAX))?);
-            rows::complete(all, held).map_err(|failure| failure.in_table(queue).of(device))?;
+            // It is not there only if the others are all there is. All are read: where one stands is a bit, too, and so is
+            // the way that leads there.
+            let others = match queue {
+                Queue::Inbox => rows::inbox(self.db, key, held).map(|all| all.iter().all(|message| message.seq != seq)),
+                Queue::Outbox => {
+                    rows::outbox(self.db, key, held).map(|all| all.iter().all(|message| message.seq != seq))
+                }
+            };
+            if !others.map_err(|failure| failure.in_table(queue).of(device))? {
+                let hidden = format!("message {seq} is there and is not found");
+                return Err(Failure::damaged(hidden).in_table(queue).of(device).into());
+            }
         }
         Ok(())
     }
@@ -196,21 +222,35 @@ impl Apply<'_> {
             return Ok(());
         }
         let (key, QueueRow { last, held, .. }) = (row.key, row.queue(queue));
-        let gone = rows::held(db, key, queue, after, through)?;
+        let Gone { rows, until, rest } = match queue {
+            Queue::Inbox => leaving(db, key, after, through).map_err(|failure| failure.in_table(queue).of(device))?,
+            Queue::Outbox => {
+                // Each is read: one that damage gave a lower number is not acknowledged with those that have it.
+                let rows = rows::each_sent(db, key, after, through, drop)
+                    .map_err(|failure| failure.in_table(queue).of(device))?;
+                Gone { rows, until: through, rest: Vec::new() }
+            }
+        };
         let takes_all = after == Seq(0) && through.0 >= last;
-        let Some(left) = held.without(gone).filter(|left| !takes_all || left.count == 0) else {
+        let Some(mut left) = held.without(rows).filter(|left| !takes_all || left.count == 0) else {
             return Err(Failure::damaged("it holds other messages than were stored").in_table(queue).of(device).into());
         };
-        if gone.count == 0 {
+        if rows.count == 0 {
             return Ok(());
         }
         let sql = match queue {
-            Queue::Inbox => "DELETE FROM inbox WHERE device = ?1 AND seq > ?2 AND seq <= ?3",
+            Queue::Inbox => "DELETE FROM inbox WHERE device = ?1 AND last > ?2 AND last <= ?3",
             Queue::Outbox => "DELETE FROM outbox WHERE device = ?1 AND seq > ?2 AND seq <= ?3",
         };
-        self.run(sql, params![key, clamp(after.0), clamp(through.0)])?;
+        self.run(sql, params![key, clamp(after.0), clamp(until.0)])?;
+        let mut taken = rows.count;
+        for batch in rest {
+            let sum = rows::insert_batch(db, key, &batch)?;
+            left = left.with(Held { count: batch.count, bytes: batch.bytes, sum });
+            taken -= batch.count;
+        }
         self.change_row(device)?.queue_mut(queue).held = left;
-        self.done.taken += gone.count;
+        self.done.taken += taken;
         Ok(())
     }
 
@@ -241,6 +281,8 @@ impl Apply<'_> {
             if all.count <= quota.count && all.bytes <= quota.bytes {
                 break;
             }
+            // One that damage made older is not dropped for those that are.
+            self.letter(DeadId(id.cast_unsigned()))?;
             self.drop_dead(id, device, held)?;
             all = self.row(device)?.dead;
         }
@@ -276,7 +318,7 @@ impl Apply<'_> {
         let DeadLetter { epoch, qos, policy, header, payload, .. } = letter;
         match letter.direction {
             Direction::Received => {
-                self.receive(&device, &InboxMessage { seq, epoch, qos, received_at: now, header, payload })
+                self.receive(&device, [&InboxMessage { seq, epoch, qos, received_at: now, header, payload }])
             }
             Direction::Sent => {
                 let message = OutboxMessage { seq, policy, created_at: now, expires_at: None, header, payload };
@@ -358,4 +400,58 @@ impl Apply<'_> {
     fn run(&self, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<usize> {
         self.db.prepare_cached(sql)?.execute(params)
     }
+}
+
+/// Whether the number of one more message and the quota of its queue allow it.
+fn has_room(
+    limits: &Limits,
+    device: &Arc<str>,
+    queue: Queue,
+    QueueRow { last, held, .. }: QueueRow,
+    seq: Seq,
+    size: u64,
+) -> Result<(), CommitError> {
+    let device = || Arc::clone(device);
+    if seq.0 <= last || seq > Seq::MAX {
+        return Err(CommitError::OutOfOrder { device: device(), queue, last: Seq(last), seq });
+    }
+    let Quota { count: messages, bytes: most } = match queue {
+        Queue::Inbox => limits.inbox,
+        Queue::Outbox => limits.outbox,
+    };
+    let (count, bytes) = (held.count + 1, held.bytes.saturating_add(size));
+    let (unit, limit, needed) = match (count > messages, bytes > most) {
+        (true, _) => (QuotaUnit::Messages, messages, count),
+        (false, true) => (QuotaUnit::Bytes, most, bytes),
+        (false, false) => return Ok(()),
+    };
+    Err(CommitError::Quota { device: device(), queue, unit, limit, needed })
+}
+
+/// Rows of a queue that go.
+struct Gone {
+    rows: Held,
+    /// The last message in them.
+    until: Seq,
+    /// Messages in them that stay: rows to be written anew.
+    rest: Vec<Batch>,
+}
+
+/// What goes from an inbox with the messages after `after` up to `through`.
+fn leaving(db: &Connection, key: Key, after: Seq, through: Seq) -> Result<Gone, Failure> {
+    let mut gone = Gone { rows: Held::default(), until: after, rest: Vec::new() };
+    for (heading, held) in rows::headings(db, key, after, through)? {
+        if heading.first <= after.0 || heading.last > through.0 {
+            let messages = rows::batch(db, key, heading)?;
+            let stays = |message: &&InboxMessage| message.seq <= after || message.seq > through;
+            let rest: Batch = messages.iter().filter(stays).collect();
+            if rest.count == held.count {
+                continue;
+            }
+            gone.rest.push(rest);
+        }
+        gone.rows = gone.rows.with(held);
+        gone.until = Seq(heading.last);
+    }
+    Ok(gone)
 }

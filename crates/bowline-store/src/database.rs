@@ -64,6 +64,10 @@ impl Database {
             }
         }
         schema::migrate(&mut connection, kind).map_err(|failure| OpenError::failure(file, failure))?;
+        if connection.is_readonly("main").map_err(engine)? {
+            let detail = "it cannot be written: its header, or its permissions, say so".into();
+            return Err(OpenError::Damaged { file: file.clone(), detail });
+        }
         if limits.check_at_open {
             read::check(&connection).map_err(|failure| OpenError::failure(file, failure))?;
         }
@@ -96,6 +100,8 @@ impl Database {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // Whoever closes says so: a connection that is dropped after a failure leaves the files alone.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // What is bound to a statement is no reason to plan it anew: each does one thing in one way.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         // A damaged schema may not run anything.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         Ok(connection)

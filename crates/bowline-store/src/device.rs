@@ -28,6 +28,11 @@ impl Held {
         *self = self.with(Held { count: 1, bytes, sum: checksum });
     }
 
+    /// And a row, whose messages were counted before.
+    pub(crate) fn add_checksum(&mut self, checksum: i64) {
+        self.sum = self.sum.wrapping_add(checksum);
+    }
+
     /// These go. `None` if they cannot have been there.
     #[must_use]
     pub(crate) fn without(self, gone: Held) -> Option<Held> {

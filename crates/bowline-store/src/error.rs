@@ -330,6 +330,9 @@ pub(crate) enum Trouble {
     Io,
 }
 
+/// There is a row with this key.
+const TAKEN: [i32; 2] = [rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY, rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE];
+
 impl Trouble {
     pub(crate) fn of(error: &rusqlite::Error) -> Self {
         match error {
@@ -338,6 +341,8 @@ impl Trouble {
                 // The statements are always the same: one that is wrong does not fit the tables.
                 ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown => Trouble::Damaged,
                 ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Trouble::Busy,
+                // All keys are new by the counts: one that is there already has become so by damage.
+                ErrorCode::ConstraintViolation if TAKEN.contains(&failure.extended_code) => Trouble::Damaged,
                 ErrorCode::ConstraintViolation | ErrorCode::TooBig => Trouble::Refused,
                 _ => Trouble::Io,
             },

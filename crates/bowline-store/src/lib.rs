@@ -5,7 +5,8 @@
 //! [`Change`]s that happen all or not at all. One thread writes at a time, mostly the store's own;
 //! whatever waits while it writes goes into its next commit, so that a hundred devices share one
 //! `fsync`. Without `fsync`, callers commit small transactions themselves
-//! ([`Store::commit_in_place`]) while nothing waits. A transaction's answer comes after its commit, so
+//! ([`Store::commit_in_place`]) while nothing waits, or gather some and commit them at one time
+//! ([`Store::gather`]). A transaction's answer comes after its commit, so
 //! an acknowledgement that waits for the answer never runs ahead of the disk (P3).
 //!
 //! ```
@@ -47,6 +48,7 @@
 //! are the caller's ([`Millis`]); the store reads no clock.
 
 mod apply;
+mod batch;
 mod change;
 mod checksum;
 mod commit;

@@ -1,7 +1,7 @@
 //! Transactions waiting for the writer.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::commit::Reply;
 use crate::{NotQueued, Transaction};
@@ -23,6 +23,8 @@ pub(crate) struct Waiting {
     work: Condvar,
     /// Told of work when no thread waits for it.
     call: Option<Call>,
+    /// Told of what was pushed quietly.
+    gatherer: OnceLock<Call>,
     capacity: usize,
 }
 
@@ -35,11 +37,14 @@ struct State {
     closed: bool,
     /// Somebody commits: the writer, or a caller in its place.
     busy: bool,
+    /// The writer is to commit what waits, and not the gatherer.
+    wanted: bool,
 }
 
 impl State {
     fn take(&mut self, most: usize) -> Vec<Job> {
         self.busy = true;
+        self.wanted &= self.jobs.len() > most;
         let count = self.jobs.len().min(most.max(1));
         self.jobs.drain(..count).collect()
     }
@@ -48,9 +53,10 @@ impl State {
 impl Waiting {
     pub(crate) fn new(capacity: usize, call: Option<Call>) -> Self {
         Waiting {
-            state: Mutex::new(State { jobs: VecDeque::new(), next: 0, closed: false, busy: false }),
+            state: Mutex::new(State { jobs: VecDeque::new(), next: 0, closed: false, busy: false, wanted: false }),
             work: Condvar::new(),
             call,
+            gatherer: OnceLock::new(),
             capacity: capacity.max(1),
         }
     }
@@ -63,13 +69,14 @@ impl Waiting {
         if !state.closed {
             state.next += 1;
             state.jobs.push_back(Job { ticket, transaction, reply });
+            state.wanted = true;
             self.tell();
         }
         ticket
     }
 
-    /// Queues a transaction only if it is accepted.
-    pub(crate) fn push_if_room(&self, transaction: Transaction, reply: Reply) -> Result<(), NotQueued> {
+    /// Queues a transaction only if it is accepted. `quietly` if the gatherer, which there is, is to take it.
+    pub(crate) fn push_if_room(&self, transaction: Transaction, reply: Reply, quietly: bool) -> Result<(), NotQueued> {
         let mut state = self.lock();
         if state.closed || state.jobs.len() >= self.capacity {
             let closed = state.closed;
@@ -84,7 +91,13 @@ impl Waiting {
         let ticket = state.next;
         state.next += 1;
         state.jobs.push_back(Job { ticket, transaction, reply });
-        self.tell();
+        if quietly {
+            drop(state);
+            self.tell_gatherer();
+        } else {
+            state.wanted = true;
+            self.tell();
+        }
         Ok(())
     }
 
@@ -112,10 +125,13 @@ impl Waiting {
         let mut state = self.lock();
         state.busy = false;
         // Waking a thread for nothing takes longer than a commit without a sync.
-        let waits = state.closed || !state.jobs.is_empty();
+        let waits = !state.jobs.is_empty();
+        let wanted = state.closed || state.wanted && waits;
         drop(state);
-        if waits {
+        if wanted {
             self.work.notify_all();
+        } else if waits {
+            self.tell_gatherer();
         }
     }
 
@@ -153,6 +169,21 @@ impl Waiting {
     /// Somebody commits.
     pub(crate) fn is_busy(&self) -> bool {
         self.lock().busy
+    }
+
+    /// From now on `call` is told of what is pushed quietly. Says whether it is the first one.
+    pub(crate) fn gathers(&self, call: Call) -> bool {
+        self.gatherer.set(call).is_ok()
+    }
+
+    pub(crate) fn has_gatherer(&self) -> bool {
+        self.gatherer.get().is_some()
+    }
+
+    fn tell_gatherer(&self) {
+        if let Some(call) = self.gatherer.get() {
+            call();
+        }
     }
 
     fn tell(&self) {

@@ -34,9 +34,10 @@ pub(crate) fn one_summary(db: &mut Connection, name: &str) -> Result<Option<Devi
 fn summary(db: &Connection, row: &DeviceRow) -> Result<DeviceSummary, Failure> {
     for (queue, expected) in [Queue::Inbox, Queue::Outbox].map(|queue| (queue, row.queue(queue).held)) {
         if expected.count > 0 {
-            let found = rows::held(db, row.key, queue, Seq(0), Seq(u64::MAX));
+            let found = rows::held(db, row.key, queue);
             found.and_then(|found| rows::complete(found, expected)).map_err(|failure| failure.in_table(queue))?;
         }
+        in_place(row, queue, rows::ends(db, row.key, queue)?)?;
     }
     if row.dead.count > 0 {
         let letters = rows::held_letters(db, row.key)?;
@@ -44,6 +45,19 @@ fn summary(db: &Connection, row: &DeviceRow) -> Result<DeviceSummary, Failure> {
             .map_err(|failure| failure.in_table("dead_letter"))?;
     }
     Ok(row.summary())
+}
+
+/// Whether a queue's first and last message are where it begins and ends.
+fn in_place(row: &DeviceRow, queue: Queue, ends: Option<(Seq, Seq)>) -> Result<(), Failure> {
+    let place = row.queue(queue);
+    // Also in rows that are whole: what was to be deleted and was hidden at that time is still there.
+    if place.cursor > place.last
+        || place.last > Seq::MAX.0
+        || ends.is_some_and(|(first, last)| !place.holds(first, last))
+    {
+        return Err(Failure::damaged("its messages are not where it begins and ends").in_table(queue));
+    }
+    Ok(())
 }
 
 /// Everything of one device.
@@ -62,14 +76,7 @@ fn load(db: &Connection, row: &DeviceRow) -> Result<Device, Failure> {
     let inbox_ends = ends([inbox.first(), inbox.last()].map(|message| message.map(|message| message.seq)));
     let outbox_ends = ends([outbox.first(), outbox.last()].map(|message| message.map(|message| message.seq)));
     for (queue, ends) in [(Queue::Inbox, inbox_ends), (Queue::Outbox, outbox_ends)] {
-        let place = row.queue(queue);
-        // Also in rows that are whole: what was to be deleted and was hidden at that time is still there.
-        if place.cursor > place.last
-            || place.last > Seq::MAX.0
-            || ends.is_some_and(|(first, last)| !place.holds(first, last))
-        {
-            return Err(Failure::damaged("its messages are not where it begins and ends").in_table(queue));
-        }
+        in_place(row, queue, ends)?;
     }
     Ok(Device {
         summary: row.summary(),

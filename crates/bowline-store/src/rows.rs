@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use crate::batch::{Batch, Heading};
 use crate::checksum::Checksum;
 use crate::device::{Held, Key};
 use crate::error::Failure;
@@ -10,7 +11,6 @@ use crate::{DeadLetter, Direction, InboxMessage, Millis, OutboxMessage, Queue, S
 
 const SESSION: u64 = 4;
 const LEDGER: u64 = 5;
-const INBOX: u64 = 6;
 const OUTBOX: u64 = 7;
 const DEAD_LETTER: u64 = 8;
 
@@ -57,21 +57,21 @@ fn agree(found: Option<i64>, expected: Option<i64>) -> Result<(), Failure> {
     }
 }
 
-/// Adds a message to the inbox, and to what it holds.
-pub(crate) fn insert_received(
-    db: &Connection,
-    key: Key,
-    message: &InboxMessage,
-    held: &mut Held,
-) -> rusqlite::Result<()> {
-    let InboxMessage { seq, epoch, qos, received_at, header, payload } = message;
-    let sql = "INSERT INTO inbox (device, seq, epoch, qos, received_at, checksum, header, payload) \
+/// Adds a row to the inbox. Says its checksum.
+pub(crate) fn insert_batch(db: &Connection, key: Key, batch: &Batch) -> rusqlite::Result<i64> {
+    let sum = batch.heading().checksum(key);
+    put_batch(db, key, batch, sum)?;
+    Ok(sum)
+}
+
+/// As [`insert_batch`], whatever its checksum.
+pub(crate) fn put_batch(db: &Connection, key: Key, batch: &Batch, sum: i64) -> rusqlite::Result<()> {
+    let Heading { first, last, count, bytes, messages } = batch.heading();
+    let sql = "INSERT INTO inbox (device, last, first, count, bytes, messages_sum, checksum, messages) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let sum = received_checksum(key, message);
-    let values = params![key, clamp(seq.0), bits(*epoch), qos, clamp(received_at.0), sum, &header[..], &payload[..]];
-    db.prepare_cached(sql)?.execute(values)?;
-    held.add(size(header, payload), sum);
-    Ok(())
+    let [last, first, count, bytes] = [last, first, count, bytes].map(clamp);
+    let values = params![key, last, first, count, bytes, messages, sum, batch.messages];
+    db.prepare_cached(sql)?.execute(values).map(drop)
 }
 
 /// Adds a message to the outbox, and to what it holds.
@@ -108,53 +108,128 @@ pub(crate) fn insert_letter(
 
 /// All messages of the inbox, in order.
 pub(crate) fn inbox(db: &Connection, key: Key, held: Held) -> Result<Vec<InboxMessage>, Failure> {
-    let sql =
-        "SELECT seq, epoch, qos, received_at, checksum, header, payload FROM inbox WHERE device = ?1 ORDER BY seq";
-    let mut select = db.prepare_cached(sql)?;
+    let mut select = db.prepare_cached(
+        "SELECT last, first, count, bytes, messages_sum, checksum, messages FROM inbox WHERE device = ?1 ORDER BY last",
+    )?;
     let mut rows = select.query([key])?;
     let (mut found, mut messages) = (Held::default(), Vec::new());
     while let Some(row) = rows.next()? {
-        let (message, sum) = received(row)?;
-        if sum != received_checksum(key, &message) {
-            return Err(spoiled(message.seq));
-        }
-        found.add(size(&message.header, &message.payload), sum);
-        messages.push(message);
+        let (heading, held) = heading(row, key)?;
+        messages.extend(heading.read(row.get(6)?).ok_or_else(|| spoiled_batch(heading))?);
+        found = found.with(held);
     }
     complete(found, held)?;
     Ok(messages)
 }
 
+/// What a row of the inbox says of itself, and what it holds, if that is what was written.
+fn heading(row: &Row<'_>, key: Key) -> Result<(Heading, Held), Failure> {
+    let heading = Heading {
+        last: row.get(0)?,
+        first: row.get(1)?,
+        count: row.get(2)?,
+        bytes: row.get(3)?,
+        messages: row.get(4)?,
+    };
+    let sum: i64 = row.get(5)?;
+    if heading.checksum(key) != sum {
+        return Err(spoiled_batch(heading));
+    }
+    Ok((heading, Held { count: heading.count, bytes: heading.bytes, sum }))
+}
+
+fn spoiled_batch(Heading { first, last, .. }: Heading) -> Failure {
+    match first == last {
+        true => spoiled(Seq(last)),
+        false => Failure::damaged(format!("messages {first} to {last} do not match their checksum")),
+    }
+}
+
+/// The rows of the inbox with messages behind `after`, up to `through`, in order.
+pub(crate) fn headings(db: &Connection, key: Key, after: Seq, through: Seq) -> Result<Vec<(Heading, Held)>, Failure> {
+    let sql = "SELECT last, first, count, bytes, messages_sum, checksum FROM inbox \
+               WHERE device = ?1 AND last > ?2 ORDER BY last";
+    let mut select = db.prepare_cached(sql)?;
+    let mut rows = select.query([key, clamp(after.0)])?;
+    let mut headings = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (heading, held) = heading(row, key)?;
+        if heading.first > through.0 {
+            break;
+        }
+        headings.push((heading, held));
+    }
+    Ok(headings)
+}
+
+/// The messages of a row of the inbox.
+pub(crate) fn batch(db: &Connection, key: Key, heading: Heading) -> Result<Vec<InboxMessage>, Failure> {
+    let sql = "SELECT messages FROM inbox WHERE device = ?1 AND last = ?2";
+    let messages = db.prepare_cached(sql)?.query_row([key, clamp(heading.last)], |row| row.get(0))?;
+    heading.read(messages).ok_or_else(|| spoiled_batch(heading))
+}
+
 /// All messages of the outbox, in order.
 pub(crate) fn outbox(db: &Connection, key: Key, held: Held) -> Result<Vec<OutboxMessage>, Failure> {
-    let sql = "SELECT seq, policy, created_at, expires_at, checksum, header, payload FROM outbox WHERE device = ?1 ORDER BY seq";
+    let mut messages = Vec::new();
+    let found = each_sent(db, key, Seq(0), Seq(u64::MAX), |message| messages.push(message))?;
+    complete(found, held)?;
+    Ok(messages)
+}
+
+/// Reads the messages of an outbox behind `after`, up to `through`, in order. Says what they are together.
+pub(crate) fn each_sent(
+    db: &Connection,
+    key: Key,
+    after: Seq,
+    through: Seq,
+    mut each: impl FnMut(OutboxMessage),
+) -> Result<Held, Failure> {
+    let sql = "SELECT seq, policy, created_at, expires_at, checksum, header, payload FROM outbox \
+               WHERE device = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq";
     let mut select = db.prepare_cached(sql)?;
-    let mut rows = select.query([key])?;
-    let (mut found, mut messages) = (Held::default(), Vec::new());
+    let mut rows = select.query([key, clamp(after.0), clamp(through.0)])?;
+    let mut found = Held::default();
     while let Some(row) = rows.next()? {
         let (message, sum) = sent(row)?;
         if sum != sent_checksum(key, &message) {
             return Err(spoiled(message.seq));
         }
         found.add(size(&message.header, &message.payload), sum);
-        messages.push(message);
+        each(message);
     }
-    complete(found, held)?;
-    Ok(messages)
+    Ok(found)
 }
 
-/// What there is of a queue behind `after`, up to `through`, by the checksums that stand in its rows.
-pub(crate) fn held(db: &Connection, key: Key, queue: Queue, after: Seq, through: Seq) -> Result<Held, Failure> {
-    let sql = match queue {
-        Queue::Inbox => {
-            "SELECT length(header) + length(payload), checksum FROM inbox WHERE device = ?1 AND seq > ?2 AND seq <= ?3"
-        }
-        Queue::Outbox => {
-            "SELECT length(header) + length(payload), checksum FROM outbox WHERE device = ?1 AND seq > ?2 AND seq <= ?3"
-        }
+/// What there is of a queue, by the checksums that stand in its rows.
+pub(crate) fn held(db: &Connection, key: Key, queue: Queue) -> Result<Held, Failure> {
+    match queue {
+        Queue::Inbox => Ok(headings(db, key, Seq(0), Seq(u64::MAX))?.into_iter().map(|(_, held)| held).sum()),
+        Queue::Outbox => held_sent(db, key),
+    }
+}
+
+/// The first and the last message of a queue.
+pub(crate) fn ends(db: &Connection, key: Key, queue: Queue) -> Result<Option<(Seq, Seq)>, Failure> {
+    let [first, last] = match queue {
+        Queue::Inbox => [
+            "SELECT first FROM inbox WHERE device = ?1 ORDER BY last LIMIT 1",
+            "SELECT last FROM inbox WHERE device = ?1 ORDER BY last DESC LIMIT 1",
+        ],
+        Queue::Outbox => [
+            "SELECT seq FROM outbox WHERE device = ?1 ORDER BY seq LIMIT 1",
+            "SELECT seq FROM outbox WHERE device = ?1 ORDER BY seq DESC LIMIT 1",
+        ],
     };
+    let seq = |sql| db.prepare_cached(sql)?.query_row([key], |row| row.get(0).map(Seq)).optional();
+    Ok(seq(first)?.zip(seq(last)?))
+}
+
+/// What there is of an outbox, by the checksums that stand in its rows.
+fn held_sent(db: &Connection, key: Key) -> Result<Held, Failure> {
+    let sql = "SELECT length(header) + length(payload), checksum FROM outbox WHERE device = ?1";
     let mut select = db.prepare_cached(sql)?;
-    let mut rows = select.query([key, clamp(after.0), clamp(through.0)])?;
+    let mut rows = select.query([key])?;
     let mut held = Held::default();
     while let Some(row) = rows.next()? {
         held.add(row.get(0)?, row.get(1)?);
@@ -220,18 +295,6 @@ fn spoiled(seq: Seq) -> Failure {
     Failure::damaged(format!("message {seq} does not match its checksum"))
 }
 
-fn received(row: &Row<'_>) -> rusqlite::Result<Checked<InboxMessage>> {
-    let message = InboxMessage {
-        seq: Seq(row.get(0)?),
-        epoch: row.get::<_, i64>(1)?.cast_unsigned(),
-        qos: row.get(2)?,
-        received_at: Millis(row.get(3)?),
-        header: blob(row, 5)?,
-        payload: blob(row, 6)?,
-    };
-    Ok((message, row.get(4)?))
-}
-
 fn sent(row: &Row<'_>) -> rusqlite::Result<Checked<OutboxMessage>> {
     let message = OutboxMessage {
         seq: Seq(row.get(0)?),
@@ -250,12 +313,6 @@ pub(crate) fn session_checksum(key: Key, format: u32, state: &[u8]) -> i64 {
 
 pub(crate) fn ledger_checksum(key: Key, counters: &[u8]) -> i64 {
     Checksum::new(LEDGER).with(bytes_of(key)).with_bytes(counters).value()
-}
-
-fn received_checksum(key: Key, message: &InboxMessage) -> i64 {
-    let InboxMessage { seq, epoch, qos, received_at, header, payload } = message;
-    let sum = Checksum::new(INBOX).with(bytes_of(key)).with(stored(seq.0)).with(*epoch).with((*qos).into());
-    sum.with(stored(received_at.0)).with_bytes(header).with_bytes(payload).value()
 }
 
 fn sent_checksum(key: Key, message: &OutboxMessage) -> i64 {
@@ -280,7 +337,7 @@ pub(crate) fn size(header: &[u8], payload: &[u8]) -> u64 {
     (header.len() + payload.len()) as u64
 }
 
-fn bytes_of(key: i64) -> u64 {
+pub(crate) fn bytes_of(key: i64) -> u64 {
     key.cast_unsigned()
 }
 
@@ -294,6 +351,6 @@ pub(crate) fn clamp(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn stored(value: u64) -> u64 {
+pub(crate) fn stored(value: u64) -> u64 {
     bytes_of(clamp(value))
 }

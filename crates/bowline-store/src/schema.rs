@@ -1,6 +1,7 @@
 //! The format of the database, and the way to it from earlier ones.
 
 mod v2;
+mod v3;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -26,7 +27,9 @@ const APPLICATION: i64 = 0x424F_574C;
 /// Since format 2, every row has a checksum ([`Checksum`](crate::checksum::Checksum)), in it or in the device's row, which
 /// also has the sums of the checksums of its messages; which devices there are is in the directory. So
 /// each row vouches for those that it leads to.
-const MIGRATIONS: &[Step] = &[|db| Ok(db.execute_batch(V1)?), v2::migrate];
+///
+/// Since format 3, a row of the inbox holds several messages ([`Batch`](crate::batch::Batch)).
+const MIGRATIONS: &[Step] = &[|db| Ok(db.execute_batch(V1)?), v2::migrate, v3::migrate];
 
 const V1: &str = "
     CREATE TABLE device (

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -17,8 +18,8 @@ use crate::{
     OpenError, ReadError, Transaction, read,
 };
 
-/// Changes of a transaction that is worth committing in its caller's thread.
-const SMALL: usize = 8;
+/// Changes of a transaction that is worth committing in its caller's thread: what a link takes in at one time.
+const SMALL: usize = 64;
 
 /// The durable store of one server process. Shared by reference; see the [crate] for how it works.
 ///
@@ -105,6 +106,7 @@ impl Store {
             queue: Arc::new(Waiting::new(limits.queue, call)),
             reader: Mutex::new(Some(reader)),
             state: Mutex::default(),
+            long_log: AtomicBool::new(false),
             limits,
             database,
         });
@@ -137,7 +139,42 @@ impl Store {
         transaction: impl Into<Transaction>,
         then: impl FnOnce(Result<Committed, CommitError>) + Send + 'static,
     ) -> Result<(), NotQueued> {
-        self.shared.queue.push_if_room(transaction.into(), Reply::to_callback(Box::new(then)))
+        self.shared.queue.push_if_room(transaction.into(), Reply::to_callback(Box::new(then)), false)
+    }
+
+    /// As [`Store::commit_with`], but whoever was named by [`Store::gathers`] is to commit it, and the writer's thread is
+    /// not woken: that, and being woken by it, may take longer than the commit. `then` is called by who commits. Without
+    /// such a one, and where the thread had better do it, the same as [`Store::commit_with`].
+    ///
+    /// # Errors
+    /// As [`Store::commit_with`].
+    pub fn gather(
+        &self,
+        transaction: impl Into<Transaction>,
+        then: impl FnOnce(Result<Committed, CommitError>) + Send + 'static,
+    ) -> Result<(), NotQueued> {
+        // A long log is the writer's to copy.
+        let quietly = self.shared.queue.has_gatherer() && !self.shared.long_log.load(Ordering::Relaxed);
+        self.shared.queue.push_if_room(transaction.into(), Reply::to_callback(Box::new(then)), quietly)
+    }
+
+    /// Names who commits what is gathered: `call` is called when there is something, and is to see to it that
+    /// [`Store::work`] is called soon, from anywhere but `call` itself. It must not wait. Only the first one counts, and
+    /// none where the store is driven or syncs. Says whether this one does.
+    pub fn gathers(&self, call: impl Fn() + Send + Sync + 'static) -> bool {
+        self.commits_in_place && !self.is_driven() && self.shared.queue.gathers(Box::new(call))
+    }
+
+    /// Commits what waits in the caller's thread, and answers; what comes meanwhile, too. Blocks on the disk. Does
+    /// nothing while somebody else commits: what is left then is told of again.
+    pub fn work(&self) {
+        if self.is_driven() {
+            return;
+        }
+        while let Some(group) = self.shared.queue.take_now(self.shared.limits.group) {
+            let _done = Done(&self.shared.queue);
+            Writer::lock(&self.writer).serve(group);
+        }
     }
 
     /// Commits a small transaction in the caller's thread, if that is quicker than handing it to the
@@ -148,13 +185,6 @@ impl Store {
     /// # Errors
     /// The transaction, untouched.
     pub fn commit_in_place(&self, transaction: Transaction) -> Result<Result<Committed, CommitError>, Transaction> {
-        /// Also when a bug makes the commit panic.
-        struct Done<'a>(&'a Waiting);
-        impl Drop for Done<'_> {
-            fn drop(&mut self) {
-                self.0.done();
-            }
-        }
         if !self.commits_in_place || transaction.changes.len() > SMALL || !self.shared.queue.begin() {
             return Err(transaction);
         }
@@ -306,6 +336,15 @@ impl fmt::Debug for Worker {
     }
 }
 
+/// What was taken or begun is done, also when a bug makes the commit panic.
+struct Done<'a>(&'a Waiting);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.done();
+    }
+}
+
 fn work(shared: &Shared, writer: &Mutex<Writer>) -> bool {
     let Some(group) = shared.queue.take_now(shared.limits.group) else { return false };
     Writer::work(writer, group);
@@ -329,6 +368,8 @@ pub(crate) struct Shared {
     /// `None` only while a repair lacks the disk, and when the store is closed.
     pub(crate) reader: Mutex<Option<Connection>>,
     state: Mutex<State>,
+    /// The log is to be copied.
+    pub(crate) long_log: AtomicBool,
     pub(crate) limits: Limits,
     /// Last: connections are closed before the folder is let go.
     pub(crate) database: Database,

@@ -83,6 +83,7 @@ impl Writer {
         let mut writer = Writer::lock(writer);
         writer.serve(group);
         writer.shorten_log();
+        writer.tells_of_log();
     }
 
     /// Never waits: only who has the queue's leave to commit comes here.
@@ -96,6 +97,10 @@ impl Writer {
         self.log.load(Ordering::Relaxed) >= self.copy_at || self.copy_again || self.damage.is_some()
     }
 
+    fn tells_of_log(&self) {
+        self.shared.long_log.store(self.has_long_log(), Ordering::Relaxed);
+    }
+
     /// Commits one transaction.
     pub(crate) fn commit_one(&mut self, transaction: &Transaction) -> Result<Committed, CommitError> {
         let mut answers = self.commit(&[transaction])?;
@@ -104,7 +109,7 @@ impl Writer {
     }
 
     /// Commits a group and answers everyone in it.
-    fn serve(&mut self, group: Vec<Job>) {
+    pub(crate) fn serve(&mut self, group: Vec<Job>) {
         let transactions: Vec<_> = group.iter().map(|job| &job.transaction).collect();
         match self.commit(&transactions) {
             Ok(answers) => {
@@ -145,6 +150,7 @@ impl Writer {
             // Repaired, so it is there.
             None => Err(rusqlite::Error::InvalidQuery),
         });
+        self.tells_of_log();
         let result = result.map_err(|error| CommitError::engine(&error));
         self.shared.committed(group.len(), result.as_ref().err());
         result
@@ -246,18 +252,24 @@ fn commit(
     group: &[&Transaction],
 ) -> rusqlite::Result<Vec<Result<Committed, CommitError>>> {
     let all = Open::begin(connection)?;
-    let answers = match group {
-        // Nothing that others need is undone with it.
-        [transaction] => match apply(&all, &shared.limits, known, transaction) {
-            Ok(committed) => vec![Ok(committed)],
-            Err(Fault::Own(error)) => {
-                known.forget_all();
-                return Ok(vec![Err(error)]);
-            }
-            Err(Fault::Engine(error)) => return Err(error),
-        },
-        group => apply_each(&all, shared, known, group)?,
+    let applied: Result<_, Fault> =
+        group.iter().map(|transaction| apply(&all, &shared.limits, known, transaction).map(Ok)).collect();
+    let error = match applied {
+        Ok(answers) => {
+            all.commit()?;
+            return Ok(answers);
+        }
+        Err(Fault::Own(error)) => error,
+        Err(Fault::Engine(error)) => return Err(error),
     };
+    drop(all);
+    known.forget_all();
+    if group.len() == 1 {
+        return Ok(vec![Err(error)]);
+    }
+    // Seldom: once more, such that each can be undone without the others, which costs them a copy of all pages.
+    let all = Open::begin(connection)?;
+    let answers = apply_each(&all, shared, known, group)?;
     all.commit()?;
     Ok(answers)
 }

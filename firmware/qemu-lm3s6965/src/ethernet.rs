@@ -95,7 +95,7 @@ pub(crate) fn interrupted() {
 
 /// Asks for these interrupts, beside those that were asked for.
 fn listens(interrupts: u32) {
-    critical_section::with(|_| IM.write(IM.read() | interrupts));
+    IM.change(interrupts, 0);
 }
 
 impl Driver for Ethernet {
@@ -194,42 +194,32 @@ fn byte(bytes: &[u8], at: usize) -> u8 {
 
 /// The controller's registers, each a word.
 mod registers {
-    /// One register, by its place behind the first.
-    pub(super) struct Register(usize);
+    use bowline_emulated::register::Register;
 
     /// What has happened. Read only.
-    pub(super) const RIS: Register = Register(0x00);
+    pub(super) const RIS: Register = register(0x00);
     /// Takes back what has happened. Write only.
-    pub(super) const IACK: Register = Register(0x00);
+    pub(super) const IACK: Register = register(0x00);
     /// What interrupts.
-    pub(super) const IM: Register = Register(0x04);
+    pub(super) const IM: Register = register(0x04);
     /// How frames are received.
-    pub(super) const RCTL: Register = Register(0x08);
+    pub(super) const RCTL: Register = register(0x08);
     /// How frames are sent.
-    pub(super) const TCTL: Register = Register(0x0c);
+    pub(super) const TCTL: Register = register(0x0c);
     /// The next word: read, of the frame that has come first; written, of the one that is to go out.
-    pub(super) const DATA: Register = Register(0x10);
+    pub(super) const DATA: Register = register(0x10);
     /// The first four bytes of the hardware address.
-    pub(super) const IA0: Register = Register(0x14);
+    pub(super) const IA0: Register = register(0x14);
     /// The last two.
-    pub(super) const IA1: Register = Register(0x18);
+    pub(super) const IA1: Register = register(0x18);
     /// Frames that have come.
-    pub(super) const NP: Register = Register(0x34);
+    pub(super) const NP: Register = register(0x34);
     /// Sends.
-    pub(super) const TR: Register = Register(0x38);
+    pub(super) const TR: Register = register(0x38);
 
-    const FIRST: usize = 0x4004_8000;
-
-    #[expect(unsafe_code, reason = "registers are memory that the compiler knows nothing of")]
-    impl Register {
-        pub(super) fn read(&self) -> u32 {
-            // SAFETY: a word of the controller, which is there for as long as the board is.
-            unsafe { ((FIRST + self.0) as *const u32).read_volatile() }
-        }
-
-        pub(super) fn write(&self, value: u32) {
-            // SAFETY: as in `read`; what the controller does with it stays in the controller.
-            unsafe { ((FIRST + self.0) as *mut u32).write_volatile(value) }
-        }
+    #[expect(unsafe_code, reason = "the compiler knows nothing of registers")]
+    const fn register(offset: usize) -> Register {
+        // SAFETY: a word of the controller; what it does with what is written stays in it.
+        unsafe { Register::at(0x4004_8000 + offset) }
     }
 }

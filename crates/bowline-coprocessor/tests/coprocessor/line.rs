@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bowline_coprocessor::{Access, Coprocessor};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
@@ -13,6 +14,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+/// Kinds of frames: docs/coprocessor.md.
+pub(crate) const BOARD: usize = 2;
+pub(crate) const COPROCESSOR: usize = 3;
+pub(crate) const DATA: usize = 4;
+
+/// How long a script may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(240);
 /// Bytes that the line's drivers hold.
 const BUFFER: usize = 256;
 
@@ -41,6 +49,10 @@ pub(crate) struct Noise {
     one_in: Rc<Cell<u32>>,
     /// Nothing comes through, and nobody waits for it.
     is_cut: Rc<Cell<bool>>,
+    /// Frames that say how the sender is do not come through.
+    loses_states: Rc<Cell<bool>>,
+    /// Told of frames that come through, by their kinds.
+    passed: Rc<[Notify; 5]>,
 }
 
 impl Noise {
@@ -50,18 +62,30 @@ impl Noise {
 
     pub(crate) fn seeded(seed: u64, one_in: u32) -> Self {
         let random = Rc::new(RefCell::new(Rng::with_seed(seed)));
-        Noise { random, one_in: Rc::new(Cell::new(one_in)), is_cut: Rc::default() }
+        let (is_cut, loses_states, passed) = Default::default();
+        Noise { random, one_in: Rc::new(Cell::new(one_in)), is_cut, loses_states, passed }
     }
 
     pub(crate) fn cuts(&self, is_cut: bool) {
         self.is_cut.set(is_cut);
     }
 
+    pub(crate) fn loses_states(&self, loses: bool) {
+        self.loses_states.set(loses);
+    }
+
+    /// Waits until a frame of this kind comes through, unless one has since this was asked last.
+    pub(crate) async fn passes(&self, kind: usize) {
+        self.passed[kind].notified().await;
+    }
+
+    /// Both sides write whole frames, the kind of which is the byte behind the one that COBS adds.
     fn suffer(&self, bytes: &[u8]) -> Vec<u8> {
         let (mut random, one_in) = (self.random.borrow_mut(), self.one_in.get());
-        if self.is_cut.get() {
+        if self.is_cut.get() || self.loses_states.get() && [BOARD, COPROCESSOR].contains(&bytes[1].into()) {
             return Vec::new();
         }
+        self.passed[usize::from(bytes[1])].notify_one();
         let suffer = |byte: &u8| match one_in {
             0 => Some(*byte),
             _ if random.u32(..one_in) > 0 => Some(*byte),
@@ -78,8 +102,13 @@ pub(crate) struct Tx(WriteHalf<DuplexStream>, Noise);
 
 /// A line: both ends' receivers and senders.
 pub(crate) fn line(noise: &Noise) -> [(Rx, Tx); 2] {
+    line_of([noise, noise])
+}
+
+/// The same, with what the left one sends on one noise and what the right one sends on another.
+pub(crate) fn line_of([from_left, from_right]: [&Noise; 2]) -> [(Rx, Tx); 2] {
     let (left, right) = tokio::io::duplex(BUFFER);
-    [left, right].map(|end| {
+    [(left, from_left), (right, from_right)].map(|(end, noise)| {
         let (rx, tx) = tokio::io::split(end);
         (Rx(rx), Tx(tx, noise.clone()))
     })
@@ -218,7 +247,7 @@ pub(crate) async fn beside<T>(sides: impl Future<Output = impl Sized>, script: i
     tokio::select! {
         biased;
         _ = sides => unreachable!("no side returns"),
-        result = tokio::time::timeout(std::time::Duration::from_secs(60), script) => result.expect("in time"),
+        result = tokio::time::timeout(PATIENCE, script) => result.expect("in time"),
     }
 }
 

@@ -24,7 +24,7 @@ async fn echo(listener: &TcpListener, pieces: usize) {
 }
 
 /// Sends so many bytes to an echo and compares what comes back.
-async fn goes_and_comes(board: &Board<'_, 256>, listener: &TcpListener, len: usize, random: &mut Rng) {
+pub(crate) async fn goes_and_comes(board: &Board<'_, 256>, listener: &TcpListener, len: usize, random: &mut Rng) {
     let sent: Vec<u8> = (0..len).map(|_| random.u8(..)).collect();
     let pieces = random.usize(1..2_000);
     let client = async {

@@ -88,11 +88,28 @@ pub fn random(bytes: &mut [u8]) {
     black_box(bytes);
 }
 
+/// What any program with a network does, and the compiler has functions of its own for: it copies memory, fills it, compares it
+/// and divides 64 bits, of which time is made.
+#[cfg(not(feature = "bare"))]
+fn copies_and_divides(bytes: &mut [u8; 64]) {
+    let count = black_box(16);
+    bytes.copy_within(count.., 0);
+    let (into, from) = bytes.split_at_mut(32);
+    if let (Some(into), Some(from)) = (into.get_mut(..count), from.get(..count)) {
+        into.copy_from_slice(from);
+        black_box(*into == *from);
+    }
+    bytes.fill(black_box(0));
+    black_box(embassy_time::Instant::now().as_ticks() / black_box(7));
+}
+
 /// Uses all of the above as a program without a client might.
 pub async fn uses_everything() -> Infallible {
     let mut bytes = [0; 64];
     loop {
         random(&mut bytes);
+        #[cfg(not(feature = "bare"))]
+        copies_and_divides(&mut bytes);
         let server = SocketAddr::from(([192, 168, 0, 41], 9999));
         if let Ok(mut connection) = Nowhere.connect(black_box(server)).await {
             let _ = Write::write(&mut connection, &bytes).await;

@@ -1,14 +1,18 @@
 //! A client that is used as programs use one: four messages of 256 bytes wait on their way out, one has come.
 
 use core::convert::Infallible;
+use core::future::poll_fn;
 use core::hint::black_box;
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll};
 
 #[cfg(not(feature = "keys"))]
 use bowline_embedded::DeviceId;
 #[cfg(feature = "keys")]
 use bowline_embedded::Provision;
+#[cfg(feature = "lines")]
+use bowline_embedded::lines::{self, Headers, Text};
 use bowline_embedded::{Address, Client, Config, Resources, Runner, Slot, buffer_for, inbox_for};
-use embassy_futures::join::join;
 use embassy_time::Duration;
 use static_cell::ConstStaticCell;
 
@@ -21,12 +25,19 @@ const MESSAGES: usize = 4;
 const INCOMING: usize = 1;
 
 #[cfg(not(feature = "flash"))]
-type Log = bowline_embedded::RamOutbox<'static>;
+type Kept = bowline_embedded::RamOutbox<'static>;
 #[cfg(feature = "flash")]
-type Log = bowline_flash::Outbox<'static, Nowhere>;
+type Kept = bowline_flash::Outbox<'static, Nowhere>;
+#[cfg(not(feature = "lines"))]
+type Log = Kept;
+#[cfg(feature = "lines")]
+type Log = Text<Kept>;
 
 type Memory = Resources<Log, INCOMING, { inbox_for(INCOMING, INCOMING * PAYLOAD) }, { buffer_for(PAYLOAD) }>;
+#[cfg(not(feature = "lines"))]
 type Run = Runner<'static, Log, fn(&mut [u8])>;
+#[cfg(feature = "lines")]
+type Run = Runner<'static, Log, fn(&mut [u8]), Headers>;
 
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
 static SLOTS: ConstStaticCell<[Slot; MESSAGES]> = ConstStaticCell::new([Slot::EMPTY; MESSAGES]);
@@ -50,7 +61,7 @@ const fn size_of_future<A, F: Future>(_: fn(A) -> F) -> usize {
     size_of::<F>()
 }
 
-async fn run(runner: &'static mut Run) -> Infallible {
+async fn run(runner: &mut Run) -> Infallible {
     runner.run(&Nowhere).await
 }
 
@@ -71,13 +82,18 @@ async fn application(client: Client<'static, Log>) -> Infallible {
     }
 }
 
+#[inline(never)]
+fn polls<F: Future>(task: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
+    task.poll(context)
+}
+
 pub async fn runs() -> Infallible {
     black_box(&SIZES);
     let slots = SLOTS.take();
     #[cfg(not(feature = "flash"))]
-    let outbox = Log::new(slots, BYTES.take(), PAYLOAD);
+    let outbox = Kept::new(slots, BYTES.take(), PAYLOAD);
     #[cfg(feature = "flash")]
-    let outbox = match Log::open(Nowhere, slots, PAYLOAD, Default::default()).await {
+    let outbox = match Kept::open(Nowhere, slots, PAYLOAD, Default::default()).await {
         Ok((outbox, _)) => outbox,
         Err(_) => loop {},
     };
@@ -87,8 +103,16 @@ pub async fn runs() -> Infallible {
     #[cfg(feature = "keys")]
     let Ok(config) = Provision::parse(black_box("")).map(|line| Config::provisioned(&line, server)) else { loop {} };
     let random: fn(&mut [u8]) = random;
-    let Ok((client, runner)) = bowline_embedded::new(MEMORY.take(), outbox, config, random) else { loop {} };
-    static RUNNER: static_cell::StaticCell<Run> = static_cell::StaticCell::new();
-    let runner = RUNNER.init(runner);
-    join(run(runner), application(client)).await.0
+    #[cfg(not(feature = "lines"))]
+    let made = bowline_embedded::new(MEMORY.take(), outbox, config, random);
+    #[cfg(feature = "lines")]
+    let made = lines::new(MEMORY.take(), Text(outbox), config, random);
+    let Ok((client, mut runner)) = made else { loop {} };
+    // As tasks of an executor are: each by itself.
+    let (mut run, mut application) = (pin!(run(&mut runner)), pin!(application(client)));
+    poll_fn(|context| {
+        let _ = polls(run.as_mut(), context);
+        polls(application.as_mut(), context)
+    })
+    .await
 }

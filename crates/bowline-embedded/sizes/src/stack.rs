@@ -2,7 +2,8 @@
 //! other end of a cable. Runs in QEMU.
 //!
 //! Before each time that the client's futures are polled, the free stack is painted; what has lost its paint afterwards was
-//! used. The server has its turn between, and leaves no trace.
+//! used. The server has its turn between, and leaves no trace. Beside that it counts the client's instructions until the link is
+//! up.
 
 use core::cell::RefCell;
 use core::future::poll_fn;
@@ -17,6 +18,8 @@ use bowline_proto::native::wire::{Data, record};
 use bowline_proto::native::{self, Item, Link, Output, Received, Room, Session};
 use bowline_proto::time::{Duration, Instant};
 use bowline_secure::{Carrier, Decision, Gate, Standing, Transport};
+use cortex_m::peripheral::SYST;
+use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_semihosting::{debug, hprintln};
 use embassy_futures::select::select;
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
@@ -233,7 +236,26 @@ fn depth_of(poll: &mut dyn FnMut()) -> usize {
     top - (bottom..top).step_by(4).find(is_used).unwrap_or(top)
 }
 
+/// Ticks of the core's timer that pass meanwhile. In an emulator that gives each instruction the same time they count
+/// instructions.
+fn ticks_of(does: impl FnOnce()) -> u64 {
+    let before = SYST::get_current();
+    does();
+    (before.wrapping_sub(SYST::get_current()) & TICKS).into()
+}
+
+/// The timer's 24 bits.
+const TICKS: u32 = 0xff_ffff;
+
 pub fn measures() -> ! {
+    let mut timer = cortex_m::Peripherals::take().unwrap().SYST;
+    timer.set_clock_source(SystClkSource::Core);
+    timer.set_reload(TICKS);
+    timer.clear_current();
+    timer.enable_counter();
+    /// A loop of two instructions, half as many times.
+    const KNOWN: u32 = 1_000_000;
+    let ticks_of_known = ticks_of(|| cortex_m::asm::delay(KNOWN)).max(1);
     let cable = Cable { up: RefCell::new(Way::new()), down: RefCell::new(Way::new()) };
     let (mut slots, mut bytes) = ([Slot::EMPTY; MESSAGES], [0; MESSAGES * PAYLOAD]);
     let outbox = RamOutbox::new(&mut slots, &mut bytes, PAYLOAD);
@@ -243,14 +265,19 @@ pub fn measures() -> ! {
     let (client, mut runner) = bowline_embedded::new(&mut memory, outbox, config, |bytes| bytes.fill(9)).unwrap();
     let mut server = Server { session: Session::new(Side::Server), link: None };
     let mut program = pin!(select(runner.run(&cable), application(client)));
-    let (mut deepest, mut is_done) = (0, false);
+    let (mut deepest, mut is_done, mut ticks) = (0, false, 0);
     for _ in 0..1_000 {
         let depth = depth_of(&mut || {
-            is_done = program.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+            let was_up = client.status().is_up();
+            let spent = ticks_of(|| {
+                is_done = program.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+            });
+            ticks += if was_up { 0 } else { spent };
         });
         deepest = deepest.max(depth);
         if is_done {
             hprintln!("stack {}", deepest);
+            hprintln!("instructions {}", ticks * u64::from(KNOWN) / ticks_of_known);
             debug::exit(debug::EXIT_SUCCESS);
         }
         server.takes_its_turn(&cable);

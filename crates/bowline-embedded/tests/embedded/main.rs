@@ -6,6 +6,7 @@ use bowline_embedded_host as _;
 mod cancel;
 mod gaps;
 mod guard;
+mod lines;
 mod links;
 mod net;
 mod network;

@@ -21,6 +21,8 @@ pub(crate) struct Net {
     budget: Rc<Cell<usize>>,
     /// Nothing goes in or out any more, and nobody is told.
     silent: Rc<Cell<bool>>,
+    /// Bytes written since reading was tried last, and the most there ever were.
+    unheard: Rc<Cell<(usize, usize)>>,
     /// Connections that the board has dropped and the server was not told of, as long as they are kept here.
     dangling: Rc<RefCell<Option<Vec<TcpStream>>>>,
 }
@@ -32,6 +34,7 @@ impl Net {
             piece: Rc::new(Cell::new(usize::MAX)),
             budget: Rc::new(Cell::new(usize::MAX)),
             silent: Rc::new(Cell::new(false)),
+            unheard: Rc::default(),
             dangling: Rc::default(),
         }
     }
@@ -60,6 +63,11 @@ impl Net {
     pub(crate) fn dangles(&self, dangles: bool) {
         let mut dangling = self.dangling.borrow_mut();
         *dangling = dangles.then(|| dangling.take().unwrap_or_default());
+    }
+
+    /// The most bytes that were written without trying to read.
+    pub(crate) fn most_unheard(&self) -> usize {
+        self.unheard.get().1
     }
 
     /// From now on, or no more, nothing comes through.
@@ -141,6 +149,7 @@ impl ErrorType for Connection {
 impl Read for Connection {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, NetError> {
         let piece = buffer.len().min(self.net.piece.get());
+        self.net.unheard.set((0, self.net.most_unheard()));
         tokio::select! {
             biased;
             _ = self.route.changed() => Err(self.is_lost()),
@@ -168,6 +177,8 @@ impl Write for Connection {
         if budget != usize::MAX {
             self.net.budget.set(budget - count);
         }
+        let (since, most) = self.net.unheard.get();
+        self.net.unheard.set((since + count, most.max(since + count)));
         Ok(count)
     }
 

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use bowline_embedded::{ClaimError, Expiry, LinkState, Message as Packet, Policy, PushError, RequestError};
+use bowline_embedded::{ClaimError, Expiry, LinkState, Message as Packet, Policy, PushError, RequestError, buffer_for};
 use bowline_server::Message;
 use embassy_time::Duration;
 
@@ -108,6 +108,25 @@ async fn a_full_inbox_holds_the_server_back() {
             tokio::join!(all, takes);
         })
         .await;
+}
+
+/// On a connection that is slow enough there is always something to write. What comes does not wait for that.
+#[tokio::test]
+async fn it_listens_between_any_two_records_that_it_writes() {
+    let world = World::runs(How::Encrypted).await;
+    let server = world.server().addresses()[0];
+    world.net.target(None);
+    world
+        .with_device(world.config(How::Encrypted), async |client| {
+            for _ in 0..8 {
+                client.send(address(1), &[7; PAYLOAD]).await.unwrap();
+            }
+            world.net.target(Some(server));
+            client.drained().await;
+        })
+        .await;
+    let most = world.net.most_unheard();
+    assert!((PAYLOAD..=buffer_for(PAYLOAD)).contains(&most), "{most}");
 }
 
 #[tokio::test]

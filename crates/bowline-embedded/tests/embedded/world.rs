@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bowline_embedded::lines::{self, Text};
 use bowline_embedded::{
     Address, Backoff, Client, Config, DeviceId, Provision, RamOutbox, Resources, Security, Slot, buffer_for, inbox_for,
 };
@@ -26,6 +27,8 @@ pub(crate) enum How {
     Open,
     Encrypted,
     Keyed,
+    /// On dialect H, which has no keys.
+    Lines,
 }
 
 pub(crate) const ALL: [How; 3] = [How::Open, How::Encrypted, How::Keyed];
@@ -92,7 +95,7 @@ impl World {
     async fn begins(how: How, echo: bool) -> World {
         let keys = Keys::default();
         let mut line = String::new();
-        if how != How::Open {
+        if matches!(how, How::Encrypted | How::Keyed) {
             line.push_str(&keys.issue(ID, Date::from_unix(1_793_664_000)).unwrap().line());
         }
         let folder = tempfile::tempdir().unwrap();
@@ -171,6 +174,15 @@ impl World {
     }
 }
 
+/// As [`World::with_device`], on dialect H.
+pub(crate) async fn with_lines<T>(world: &World, script: impl AsyncFnOnce(Client<'_, Text<RamOutbox<'_>>>) -> T) -> T {
+    let (mut slots, mut bytes) = ([Slot::EMPTY; 8], [0; 8 * PAYLOAD]);
+    let outbox = Text(RamOutbox::new(&mut slots, &mut bytes, PAYLOAD));
+    let mut memory = Memory::new();
+    let (client, mut runner) = lines::new(&mut memory, outbox, world.config(How::Lines), Rng(7).fills()).unwrap();
+    beside(runner.run(&world.net), script(client)).await
+}
+
 /// Runs the runner until the other is done.
 pub(crate) async fn beside<T>(runner: impl Future<Output = impl Sized>, script: impl Future<Output = T>) -> T {
     tokio::select! {
@@ -200,15 +212,15 @@ impl Instance for Echo {
     }
 }
 
-/// The number that a message carries, which is filled up with copies of it to a length that depends on it.
+/// A message's number and letters to a length that depends on it: text, which every dialect can send.
 pub(crate) fn payload(number: u32) -> Vec<u8> {
-    let mut payload = number.to_le_bytes().to_vec();
-    payload.extend(std::iter::repeat_n(number as u8, number as usize * 7 % (PAYLOAD - 4)));
+    let mut payload = format!("{number:08x}").into_bytes();
+    payload.extend(std::iter::repeat_n(b'a' + (number % 26) as u8, number as usize * 7 % (PAYLOAD - 8)));
     payload
 }
 
 pub(crate) fn number(bytes: &[u8]) -> u32 {
-    let number = u32::from_le_bytes(bytes[..4].try_into().unwrap());
+    let number = u32::from_str_radix(std::str::from_utf8(&bytes[..8]).unwrap(), 16).unwrap();
     assert_eq!(bytes, payload(number), "as it was sent");
     number
 }

@@ -6,6 +6,10 @@ use crate::world::World;
 
 pub(crate) const TEARS: [Tear; 4] = [Tear::Clean, Tear::Half, Tear::Unstable, Tear::UnstableCall];
 
+/// Cuts with words of 1, 4, 8 and 32 bytes.
+const CUTS: [u64; 4] = [101_000; 4];
+const _: () = assert!(CUTS[0] + CUTS[1] + CUTS[2] + CUTS[3] >= 400_000);
+
 /// Lives of a board, the last of which is repeated with the power cut at each byte that it writes or erases.
 fn cuts_everywhere<const READ: usize, const WRITE: usize, const PAGE: usize>(
     pages: usize,
@@ -26,6 +30,7 @@ fn cuts_everywhere<const READ: usize, const WRITE: usize, const PAGE: usize>(
         copy.nor.seed(seed << 32 | cuts);
         copy.nor.cuts_after(cuts);
         let survived = copy.lives(12);
+        assert_eq!(copy.nor.is_off(), !survived, "nothing but the power ends a life");
         copy.nor.power_on();
         copy.ends();
         if survived {
@@ -63,20 +68,20 @@ pub(crate) fn seeds(name: &str, wanted: u64, mut cuts_of: impl FnMut(u64) -> u64
 
 #[test]
 fn a_cut_at_any_byte_with_words_of_one_byte() {
-    seeds("words of 1", 101_000, |seed| cuts_everywhere::<1, 1, 512>(5, 12, seed));
+    seeds("words of 1", CUTS[0], |seed| cuts_everywhere::<1, 1, 512>(5, 12, seed));
 }
 
 #[test]
 fn a_cut_at_any_byte_with_words_of_four_bytes() {
-    seeds("words of 4", 101_000, |seed| cuts_everywhere::<4, 4, 512>(4, 6, seed));
+    seeds("words of 4", CUTS[1], |seed| cuts_everywhere::<4, 4, 512>(4, 6, seed));
 }
 
 #[test]
 fn a_cut_at_any_byte_with_words_of_eight_bytes() {
-    seeds("words of 8", 101_000, |seed| cuts_everywhere::<1, 8, 512>(9, 16, seed));
+    seeds("words of 8", CUTS[2], |seed| cuts_everywhere::<1, 8, 512>(9, 16, seed));
 }
 
 #[test]
 fn a_cut_at_any_byte_with_words_of_32_bytes() {
-    seeds("words of 32", 101_000, |seed| cuts_everywhere::<1, 32, 1024>(6, 10, seed));
+    seeds("words of 32", CUTS[3], |seed| cuts_everywhere::<1, 32, 1024>(6, 10, seed));
 }

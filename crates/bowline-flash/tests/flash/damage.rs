@@ -211,3 +211,66 @@ fn what_is_no_outbox_is_told_and_begun_anew() {
     let (_, report) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
     assert!(!report.fresh && !report.foreign);
 }
+
+/// Pushes as many messages, each with its number as its payload.
+fn fills(nor: &mut Flash, messages: u8) {
+    let mut slots = [Slot::EMPTY; 16];
+    let (mut outbox, _) = run(Outbox::open(nor, &mut slots, 24, Clock::default())).unwrap();
+    for id in 1..=messages {
+        run(outbox.push(&message(&[id; 20]), 0, Clock::default())).unwrap();
+    }
+}
+
+/// A page was lost, and with it where the next one follows: its own head is damaged too. It counts all the same. Once
+/// it did not, seqs were given again, and what it held came after them.
+#[test]
+fn a_page_behind_one_that_is_lost_is_found_without_its_head() {
+    let mut nor = Flash::new(6);
+    fills(&mut nor, 9);
+    let page = nor.image()[1024..].to_vec();
+    assert_eq!(page[4], 2, "some are in the second page");
+    let mut image = nor.image().to_vec();
+    image[512..1024].fill(0);
+    image[1024] ^= 1;
+    let mut nor = Flash::of_image(&image);
+    let mut lost = 0;
+    for _ in 0..2 {
+        let mut slots = [Slot::EMPTY; 16];
+        let (mut outbox, report) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+        assert!(!report.fresh);
+        lost += report.lost;
+        assert_eq!(outbox.last(), 9);
+        let mut found = 0;
+        for seq in 1..=9 {
+            if let Some(Item::Message { .. }) = outbox.item(seq) {
+                assert_eq!(run(outbox.read(seq, &mut [0; 24])).unwrap().payload, [seq as u8; 20]);
+                found += 1;
+            }
+        }
+        assert!(found > 0);
+        assert_eq!(lost + found, 9, "told, once");
+    }
+}
+
+/// As above, and nothing says that the second page counts: another outbox is begun, and the first never comes back.
+#[test]
+fn an_outbox_begun_anew_is_never_joined_by_what_was_left() {
+    let mut nor = Flash::new(6);
+    fills(&mut nor, 9);
+    let mut image = nor.image().to_vec();
+    image[512..1024].fill(0);
+    // The page's head and its commit.
+    image[1024] ^= 1;
+    image[1024 + 96] ^= 1;
+    let mut nor = Flash::of_image(&image);
+    let mut slots = [Slot::EMPTY; 16];
+    let (mut outbox, report) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+    assert!(report.fresh && report.foreign);
+    run(outbox.push(&message(b"new"), 0, Clock::default())).unwrap();
+    for start in 0..3 {
+        let (mut outbox, report) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+        assert_eq!((report.fresh, report.lost, report.waiting), (false, 0, 1 + start));
+        assert_eq!(run(outbox.read(1, &mut [0; 24])).unwrap().payload, b"new");
+        run(outbox.push(&message(b"more"), 0, Clock::default())).unwrap();
+    }
+}

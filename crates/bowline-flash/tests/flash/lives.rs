@@ -125,3 +125,29 @@ fn all(outbox: &mut Outbox<'_, &mut Nor<4, 4, 512>>) -> Vec<(u64, Vec<u8>)> {
     }
     all
 }
+
+/// An epoch begins when it is stored, and not before: a future that was dropped at whatever await has begun none, or the
+/// next start finds it.
+#[test]
+fn an_epoch_that_was_dropped_half_way_has_not_begun() {
+    for polls in 1.. {
+        let mut nor = Nor::<4, 4, 512>::new(5);
+        nor.yields(true);
+        let mut slots = [Slot::EMPTY; 12];
+        let (mut outbox, _) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+        run(outbox.begin_epoch(1)).unwrap();
+        run(outbox.set_received(7)).unwrap();
+        let is_done = run_for(polls, outbox.begin_epoch(2)).is_some();
+        let expected = if is_done { (2, 0) } else { (1, 7) };
+        assert_eq!((outbox.epoch(), outbox.received()), expected, "after {polls} polls");
+        // Goes on where memory says it is.
+        run(outbox.set_received(8)).unwrap();
+        let mut slots = [Slot::EMPTY; 12];
+        let (outbox, _) = run(Outbox::open(&mut nor, &mut slots, 24, Clock::default())).unwrap();
+        assert_eq!((outbox.epoch(), outbox.received()), (expected.0, 8), "after {polls} polls, at the next start");
+        if is_done {
+            assert!(polls > 2, "it waits for the flash");
+            return;
+        }
+    }
+}

@@ -36,7 +36,7 @@ pub struct Seal {
     /// Server: the device's first body, which was opened to see that the device is there. Empty if none was.
     pub first: Vec<u8>,
     /// Server: a TICKET body to give the device when the link has started.
-    pub ticket: Option<[u8; TICKET_BODY]>,
+    pub ticket: Option<Box<[u8; TICKET_BODY]>>,
     /// Device: keeps a ticket. `None` on a keyed link, where one ends the link (§15.6).
     pub keep: Option<Keep>,
 }
@@ -54,7 +54,8 @@ impl std::fmt::Debug for Seal {
 #[derive(Debug)]
 pub(super) struct Speaker {
     link: Link,
-    seal: Option<Seal>,
+    /// Boxed, for the sake of those who do without.
+    seal: Option<Box<Seal>>,
     /// Where in the output the record begins that is being filled.
     record: Option<usize>,
     /// The seq of the message the engine knows and may not have sent for want of credit.
@@ -81,7 +82,7 @@ impl Speaker {
         let link = Link::open(&mut state.native, native.config, room, now);
         Speaker {
             link,
-            seal: native.seal,
+            seal: native.seal.map(Box::new),
             record: None,
             described: None,
             rate: Rate::new(limits.messages_per_second),
@@ -388,7 +389,7 @@ impl Speaker {
         if let Some(body) = self.seal.as_mut().and_then(|seal| seal.ticket.take()) {
             self.finish(wire);
             self.put(wire, TICKET_BODY, |buffer| {
-                buffer.copy_from_slice(&body);
+                buffer.copy_from_slice(&*body);
                 Some(TICKET_BODY)
             });
             self.finish(wire);

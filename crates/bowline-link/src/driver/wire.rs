@@ -8,8 +8,11 @@ use crate::{DownReason, Stream};
 /// Bytes read at one time. Other links get their turn in between.
 pub(crate) const READ: usize = 16 * 1024;
 
-/// Of buffers that are empty, this much is kept.
+/// Of buffers that are empty, this much is kept, if they were of use.
 const KEPT: usize = 4 * 1024;
+
+/// A buffer that held no more than this is not kept: most links say a few words now and then.
+const FEW: usize = 256;
 
 /// Bytes waiting to be written above which nothing more is read: who does not take our
 /// acknowledgements gets no further.
@@ -57,10 +60,11 @@ impl Wire {
     /// The front of the input is used up. Says whether something is left.
     pub(crate) fn consume(&mut self, count: usize) -> bool {
         self.input.drain(..count);
-        if self.input.is_empty() {
-            self.input.shrink_to(KEPT);
+        let is_empty = self.input.is_empty();
+        if is_empty {
+            gives_back(&mut self.input, count);
         }
-        !self.input.is_empty()
+        !is_empty
     }
 
     /// A line or record has come in part.
@@ -90,7 +94,11 @@ impl Wire {
         let progress = self.written > before;
         if progress {
             self.output.drain(..self.written);
-            self.output.shrink_to(KEPT);
+            if self.output.is_empty() {
+                gives_back(&mut self.output, self.written);
+            } else {
+                self.output.shrink_to(KEPT);
+            }
             self.gone += self.written as u64;
             self.written = 0;
         }
@@ -116,5 +124,14 @@ impl Wire {
         };
         // Either way the link is over.
         let _: Result<io::Result<()>, _> = tokio::time::timeout(LINGER, farewell).await;
+    }
+}
+
+/// Of an empty buffer that has held so many bytes, what it need not keep.
+fn gives_back(buffer: &mut Vec<u8>, held: usize) {
+    if held <= FEW {
+        *buffer = Vec::new();
+    } else {
+        buffer.shrink_to(KEPT);
     }
 }

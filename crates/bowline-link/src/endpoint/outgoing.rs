@@ -32,7 +32,7 @@ impl Endpoint {
             state.journal.touch();
             ticket
         } else {
-            if !self.0.status.borrow().status.is_up() {
+            if !self.0.status.now().status.is_up() {
                 return Err(SendError::NoLink);
             }
             let upgraded = state.dialect != Some(Dialect::Native) && state.lines.wants_qos();

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bowline_proto::{Side, legacy, native};
 use bowline_secure::Protection;
-use tokio::sync::Notify;
 
+use super::lines::LinesSession;
 use super::status::Outages;
+use crate::driver::Kick;
 use crate::inbox::Inbox;
 use crate::journal::Journal;
 use crate::ledger::Totals;
@@ -22,7 +23,7 @@ pub(crate) struct State {
     /// How the link is protected, or the last one was.
     pub(crate) protection: Option<Protection>,
     /// The session on H, U and P.
-    pub(crate) lines: legacy::Session,
+    pub(crate) lines: LinesSession,
     /// The session on N.
     pub(crate) native: native::Session,
     pub(crate) bases: Bases,
@@ -55,7 +56,7 @@ pub(crate) struct Current {
     pub(crate) number: u64,
     pub(crate) dialect: Dialect,
     /// Wakes the task that drives it.
-    pub(crate) kick: Arc<Notify>,
+    pub(crate) kick: Arc<Kick>,
 }
 
 /// Whether the task that drives the link is at work, holding the lock: then it need not be woken.
@@ -81,7 +82,7 @@ impl State {
         State {
             dialect: None,
             protection: None,
-            lines: if durable { legacy::Session::durable(side) } else { legacy::Session::new(side) },
+            lines: LinesSession::new(side, durable),
             native: native::Session::new(side),
             bases: Bases::default(),
             inbox: Inbox::new(limits.inbox, limits.queue_bytes, limits.dead_letters),
@@ -106,7 +107,7 @@ impl State {
         let problem = match sessions {
             Ok(Some(sessions)) => {
                 (self.dialect, self.bases, self.native) = (sessions.dialect, sessions.bases, sessions.native);
-                self.lines = sessions.lines.unwrap_or_else(|| legacy::Session::durable(side));
+                self.lines = LinesSession::restored(side, sessions.lines);
                 Ok(())
             }
             Ok(None) => Ok(()),
@@ -166,7 +167,9 @@ impl State {
     pub(crate) fn speaks(&mut self, dialect: Dialect) {
         if dialect == Dialect::Native {
             // What N delivers now, the lines' session knows nothing of.
-            self.lines.handle_other_program();
+            if self.lines.dialect().is_some() {
+                self.lines.handle_other_program();
+            }
         } else {
             self.outbox.forget_handled();
         }
@@ -201,7 +204,7 @@ impl State {
     /// Wakes the task that drives the link, unless it is just at work.
     pub(crate) fn kick(&mut self) {
         match (&self.link, self.turn) {
-            (Some(link), Turn::No) => link.kick.notify_one(),
+            (Some(link), Turn::No) => link.kick.call(),
             (_, Turn::Quiet) => self.turn = Turn::Kicked,
             (None, _) | (_, Turn::Kicked) => {}
         }

@@ -23,7 +23,7 @@ impl Endpoint {
     /// The link's status now.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.0.status.borrow().status.clone()
+        self.0.status.now().status
     }
 
     /// Follows the link's status.
@@ -81,12 +81,13 @@ impl Endpoint {
     }
 
     fn set_status(&self, link: LinkState) {
-        self.0.status.send_modify(|Seen { status, .. }| {
+        self.0.status.modify(|Seen { status, .. }| {
             if matches!(link, LinkState::Up { .. }) {
                 status.connects += 1;
             }
             status.link = link;
         });
+        self.calls_attendant();
     }
 
     /// The link with this number has ended. Says nothing if another one has taken over since.
@@ -102,7 +103,7 @@ impl Endpoint {
         let in_flight = state.lines.in_flight().is_some();
         state.outbox.link_ended(reason, in_flight);
         // The status may still be that of a link which this one replaced without ever being up.
-        if was_up || self.0.status.borrow().status.is_up() {
+        if was_up || self.0.status.now().status.is_up() {
             state.totals.outages += 1;
             state.outage.since = Some(self.0.clock.now());
             state.outage.reason = Some(reason);

@@ -49,6 +49,14 @@ impl Saved {
 }
 
 impl Session {
+    /// A volatile session of a device that goes on with its ids after a restart: its driver tells them from what it
+    /// keeps of its own, as a board does whose outbox knows no sessions. `in_flight` may have been sent in the last
+    /// life, and goes out again; the message behind it has the id `next`. What was received is not known any more.
+    #[must_use]
+    pub fn continued(side: Side, dialect: Dialect, next: MessageId, in_flight: Option<MessageId>) -> Self {
+        Session::continues(side, dialect, Tx::restored(next, in_flight, false))
+    }
+
     /// What to store in one transaction with the messages of the tickets `accepted`: the session as it
     /// will be when they have gone back, in this order, by
     /// [`Link::handle_accepted`](super::Link::handle_accepted). The live session is not changed.

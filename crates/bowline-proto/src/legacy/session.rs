@@ -160,6 +160,12 @@ impl Session {
         Session { dialect, tx, rx: Rx { recent, epoch, ..new.rx }, ..new }
     }
 
+    /// A volatile session with this dialect, whose sending half goes on.
+    pub(super) const fn continues(side: Side, dialect: Dialect, tx: Tx) -> Self {
+        let new = Session::new(side);
+        Session { dialect: Some(dialect), tx, rx: Rx { recent: window(side, dialect), ..new.rx }, ..new }
+    }
+
     /// What was counted so far. Counting starts anew with a restored session.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
@@ -200,10 +206,7 @@ impl Session {
     fn start_program(&mut self, dialect: Dialect) {
         self.dialect = Some(dialect);
         self.tx = self.tx.anew(self.durable && dialect.acknowledges());
-        // A device on H has one message in flight. Servers of the reference may have several, and
-        // so may devices on U.
-        let depth = if dialect == Dialect::Headers && self.side == Side::Server { 1 } else { recent::DEPTH };
-        self.rx.recent = Recent::new(depth);
+        self.rx.recent = window(self.side, dialect);
         self.rx.gap = None;
         self.rx.epoch = self.rx.epoch.wrapping_add(1);
     }
@@ -355,4 +358,11 @@ impl Session {
         let serial = ticket.0?;
         self.rx.pending.iter_mut().find(|slot| slot.is_some_and(|pending| pending.serial == serial))?.take()
     }
+}
+
+/// What remembers received messages. A device on H has one message in flight. Servers of the reference may have several,
+/// and so may devices on U.
+const fn window(side: Side, dialect: Dialect) -> Recent {
+    let one = matches!((side, dialect), (Side::Server, Dialect::Headers));
+    Recent::new(if one { 1 } else { recent::DEPTH })
 }

@@ -184,6 +184,12 @@ impl Session {
         self.tx.in_flight.is_none() && (self.is_fresh() || used_up)
     }
 
+    /// The head of the driver's outbox cannot be read any more: it counts as arrived, and its id as used. To be followed by
+    /// the end of the link.
+    pub fn give_up(&mut self) {
+        self.tx.in_flight = None;
+    }
+
     /// Gives the head of the driver's outbox, which must not be empty, its id now, if nothing is in
     /// flight. Says whether it did.
     ///

@@ -7,7 +7,8 @@ use crate::time::Duration;
 pub enum Transport {
     /// A reliable ordered byte stream.
     Lossless,
-    /// Anything that may lose, damage, repeat or reorder.
+    /// Anything that may lose, damage, repeat or reorder. With the feature `lossy`.
+    #[cfg(feature = "lossy")]
     Lossy,
 }
 

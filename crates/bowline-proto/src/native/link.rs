@@ -3,18 +3,17 @@
 use super::config::{Config, Room, Transport};
 use super::judge::Conflict;
 use super::rx::LinkRx;
-use super::session::Session;
+use super::session::{AsServer, Session};
 use super::timer::{Timer, Timers};
 use super::tx::LinkTx;
 use super::wire::{DATA_OVERHEAD, Frame, MAX_BODY, MIN_BODY, Outcome};
-use crate::Side;
 use crate::time::{Duration, Instant};
 
 /// One transport connection's life, from opening to close. See the [module](super) for the contract.
 #[derive(Debug, Clone)]
 pub struct Link {
     pub(super) config: Config,
-    pub(super) side: Side,
+    pub(super) server: Option<AsServer>,
     pub(super) phase: Phase,
     /// Its place among the session's links; on the server, from WELCOME on.
     pub(super) serial: u64,
@@ -26,6 +25,7 @@ pub struct Link {
     pub(super) rtt: Rtt,
     pub(super) best_effort: bool,
     /// Time of the last call that has not been followed by a complete drain.
+    #[cfg(debug_assertions)]
     undrained: Option<Instant>,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum Phase {
     /// Device: the epoch is being stored; START is to be sent then.
     AwaitStored,
     /// Server: nothing was heard.
-    AwaitHello,
+    AwaitHello(AsServer),
     /// Server: WELCOME is sent, or due.
     AwaitStart(Offer),
     /// Messages go.
@@ -52,6 +52,7 @@ pub(super) enum Phase {
 /// What WELCOME said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Offer {
+    pub(super) server: AsServer,
     pub(super) outcome: Outcome,
     pub(super) epoch: u64,
     /// The session's epoch at that time.
@@ -76,8 +77,16 @@ pub(super) struct Due {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Agreed {
     pub(super) keepalive: Duration,
+    /// Silence for this long is an outage (§12).
+    pub(super) outage: Duration,
     pub(super) peer_body: u16,
     pub(super) features: u32,
+}
+
+impl Agreed {
+    pub(super) fn new(keepalive: Duration, peer_body: u16, features: u32) -> Self {
+        Agreed { keepalive, outage: keepalive.scaled(3, 1), peer_body, features }
+    }
 }
 
 /// Measured round-trip time.
@@ -225,33 +234,33 @@ impl Link {
             max_body: config.max_body.clamp(MIN_BODY, MAX_BODY),
             ..config
         };
-        let side = session.side();
-        let (phase, serial) = match side {
-            Side::Device => {
+        let (phase, serial) = match session.server {
+            None => {
                 session.expel();
                 (Phase::Hello, session.active)
             }
-            Side::Server => {
+            Some(server) => {
                 if crate::planted!(TakeoverBeforeProof) {
                     session.expel();
                 }
-                (Phase::AwaitHello, 0)
+                (Phase::AwaitHello(server), 0)
             }
         };
         let mut timers = Timers::default();
         timers.set(Timer::Silence, now + config.handshake);
         Link {
             config,
-            side,
+            server: session.server,
             phase,
             serial,
             timers,
             rx: LinkRx::new(room),
             tx: LinkTx::default(),
             due: Due::default(),
-            agreed: Agreed { keepalive: config.keepalive, peer_body: MIN_BODY, features: 0 },
+            agreed: Agreed::new(config.keepalive, MIN_BODY, 0),
             rtt: Rtt::default(),
             best_effort: false,
+            #[cfg(debug_assertions)]
             undrained: None,
         }
     }
@@ -266,7 +275,7 @@ impl Link {
     /// outbox any more.
     #[must_use]
     pub fn is_replaced(&self, session: &Session) -> bool {
-        let has_had_it = matches!(self.phase, Phase::Open) || self.side == Side::Device;
+        let has_had_it = matches!(self.phase, Phase::Open) || self.server.is_none();
         has_had_it && self.serial != session.active
     }
 
@@ -274,7 +283,7 @@ impl Link {
     #[must_use]
     pub const fn max_body(&self) -> u16 {
         match self.phase {
-            Phase::AwaitHello => MIN_BODY,
+            Phase::AwaitHello(_) => MIN_BODY,
             _ => self.config.max_body,
         }
     }
@@ -338,7 +347,7 @@ impl Link {
     pub fn handle_write_blocked(&mut self, now: Instant, blocked: bool) {
         self.begin(now);
         if blocked {
-            self.timers.set(Timer::Write, now + self.outage());
+            self.timers.set(Timer::Write, now + self.agreed.outage);
         } else {
             self.timers.stop(Timer::Write);
         }
@@ -357,19 +366,15 @@ impl Link {
     }
 
     /// Gives the link up for `reason`, unless it has ended already.
+    #[inline(never)]
     pub(super) fn closes(&mut self, reason: CloseReason) {
         if !matches!(self.phase, Phase::Closing(_) | Phase::Closed(_)) {
             self.phase = Phase::Closing(reason);
         }
     }
 
-    /// Silence for this long is an outage (§12).
-    pub(super) const fn outage(&self) -> Duration {
-        self.agreed.keepalive.scaled(3, 1)
-    }
-
     pub(super) const fn is_lossy(&self) -> bool {
-        matches!(self.config.transport, Transport::Lossy)
+        !matches!(self.config.transport, Transport::Lossless)
     }
 
     /// How long to wait for progress before sending again (§13.2).
@@ -380,15 +385,21 @@ impl Link {
         base.scaled(1 << self.tx.backoff.min(10), 1).min(self.agreed.keepalive)
     }
 
+    /// Whoever calls something keeps to the contract, 2.
+    #[cfg(debug_assertions)]
     pub(super) fn begin(&mut self, now: Instant) {
-        debug_assert!(
-            self.undrained.is_none_or(|then| then == now),
-            "poll_output was not drained before time moved on"
-        );
-        self.undrained = Some(now);
+        let then = self.undrained.replace(now);
+        assert!(then.is_none_or(|then| then == now), "poll_output was not drained before time moved on");
     }
 
-    pub(super) fn drained(&mut self) {
+    #[cfg(debug_assertions)]
+    pub(super) const fn drained(&mut self) {
         self.undrained = None;
     }
+
+    #[cfg(not(debug_assertions))]
+    pub(super) const fn begin(&mut self, _: Instant) {}
+
+    #[cfg(not(debug_assertions))]
+    pub(super) const fn drained(&mut self) {}
 }

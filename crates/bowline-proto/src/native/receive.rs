@@ -86,8 +86,8 @@ impl Link {
             self.closes(CloseReason::Protocol);
             return end;
         };
-        if self.phase == Phase::Open {
-            self.timers.set(Timer::Silence, now + self.outage());
+        if self.is_up() {
+            self.timers.set(Timer::Silence, now + self.agreed.outage);
         }
         let received = match parsed.frame {
             Some(frame) => self.receive(session, now, frame),
@@ -123,11 +123,11 @@ impl Link {
                 self.phase = Phase::Closed(CloseReason::Peer(close.code));
                 return Received::Closing { code: close.code, text: close.text };
             }
-            (Phase::AwaitHello, Frame::Hello(hello)) => return self.hello(session, &hello),
+            (Phase::AwaitHello(server), Frame::Hello(hello)) => return self.hello(session, server, &hello),
             (Phase::AwaitWelcome, Frame::Welcome(welcome)) => return self.welcome(session, now, &welcome),
             (Phase::AwaitStart(offer), Frame::Start(start)) => return self.start(session, now, offer, &start),
             (Phase::AwaitStart(_), Frame::Hello(_)) if self.is_lossy() => self.due.welcome = true,
-            (Phase::Open, Frame::Welcome(_)) if self.is_lossy() && self.side == crate::Side::Device => {
+            (Phase::Open, Frame::Welcome(_)) if self.is_lossy() && self.server.is_none() => {
                 // It has not seen START (§13.1).
                 self.due.start = true;
             }
@@ -168,6 +168,7 @@ impl Link {
     }
 
     /// §11.1: the seq nearest to the expected one.
+    #[cfg_attr(not(feature = "server"), inline(never))]
     fn data<'a>(&mut self, session: &mut Session, data: Data<'a>) -> Received<'a> {
         let expected = self.rx.next;
         let ahead = data.seq.wrapping_sub(expected as u16) as i16;

@@ -99,13 +99,11 @@ impl LinkRx {
     }
 
     /// Whether an acknowledgement has something to say, and how soon (§11.3).
+    #[cfg_attr(not(feature = "server"), inline(never))]
     pub(super) fn need(&self, session: &Session, lossy: bool) -> Need {
         let seen = self.seen();
         let durable = session.rx.durable.min(seen);
         let (limit, byte_limit) = self.limits(session.rx.received, self.room);
-        let grown = |told: u64, limit: u64, used: u64| {
-            limit > told && told.saturating_sub(used) * 2 <= limit.saturating_sub(used)
-        };
         let news = durable.saturating_sub(self.told.durable);
         let asked = durable >= self.asked.0 && self.asked.0 > self.told.durable;
         let window = self.told.limit.saturating_sub(self.told.durable);
@@ -120,4 +118,10 @@ impl LinkRx {
         let received = lossy && seen > self.told.received;
         if news > 0 || more || received { Need::Soon } else { Need::No }
     }
+}
+
+/// Whether what may be sent beyond `used` could be told to be twice as much, or more.
+#[cfg_attr(not(feature = "server"), inline(never))]
+const fn grown(told: u64, limit: u64, used: u64) -> bool {
+    limit > told && told.saturating_sub(used) * 2 <= limit.saturating_sub(used)
 }

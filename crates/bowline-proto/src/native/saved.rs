@@ -1,9 +1,13 @@
 //! A session as bytes, for the store (§14.1).
 
 use super::session::{Rx, Session, Ticket, Tx};
-use super::wire::{NUMBER_LIMIT, Reader};
+use super::wire::NUMBER_LIMIT;
+#[cfg(feature = "server")]
+use super::wire::Reader;
+use crate::SavedError;
+#[cfg(feature = "server")]
+use crate::Side;
 use crate::crc::Crc;
-use crate::{SavedError, Side};
 
 /// Length of a saved session.
 pub const SAVED_LEN: usize = 56;
@@ -33,22 +37,25 @@ pub struct Kept {
 }
 
 impl Session {
-    /// The device's session as its outbox has kept it. What was received and not handled will come again.
+    /// The device's session as its outbox has kept it. What was received and not handled will come again. What was received
+    /// before the first epoch, if anything, was another dialect's, and is not looked at.
     ///
     /// # Errors
     /// If the numbers contradict each other.
     pub fn resume(kept: Kept) -> Result<Self, SavedError> {
         let Kept { epoch, acked, last, received } = kept;
         let in_range = [epoch, acked, last, received].iter().all(|&number| number < NUMBER_LIMIT);
-        if !in_range || acked > last || (epoch == 0 && received > 0) {
+        if !in_range || acked > last {
             return Err(SavedError::Contradiction);
         }
+        // Before the first epoch: by another dialect.
+        let received = if epoch == 0 { 0 } else { received };
         Ok(Session {
             epoch,
             offered: epoch,
             tx: Tx { acked, last, processed: 0, sent: acked },
             rx: Rx { received, durable: received, processed: received },
-            ..Session::new(Side::Device)
+            ..Session::device()
         })
     }
 
@@ -119,20 +126,18 @@ impl Session {
         bytes
     }
 
-    /// The session as it was saved. What had been received and not stored will come again.
+    /// The session as it was saved. What had been received and not stored will come again. With the feature `server`.
     ///
     /// # Errors
     /// If the bytes are no saved session.
+    #[cfg(feature = "server")]
     pub fn restore(side: Side, bytes: &[u8; SAVED_LEN]) -> Result<Self, SavedError> {
         if bytes[..4] != MAGIC {
             return Err(SavedError::Format);
         }
         let mut reader = Reader::new(&bytes[4..]);
-        let mut numbers = [0; 6];
-        for number in &mut numbers {
-            *number = reader.u64().map_err(|_| SavedError::Format)?;
-        }
-        if reader.u32() != Ok(Crc::new().with(&bytes[..52]).value()) {
+        let numbers: [u64; 6] = core::array::from_fn(|_| reader.u64());
+        if reader.u32() != Crc::new().with(&bytes[..52]).value() {
             return Err(SavedError::Checksum);
         }
         let [epoch, acked, last, durable, processed, peer_processed] = numbers;

@@ -5,7 +5,6 @@ use super::rx::Need;
 use super::session::Session;
 use super::timer::Timer;
 use super::wire::{Close, Frame, Gap};
-use crate::Side;
 use crate::time::{Duration, Instant};
 use core::mem::take;
 
@@ -24,7 +23,7 @@ impl Link {
         } else if self.timers.is_due(Timer::Write, now) {
             self.closes(CloseReason::NotReading);
         }
-        if self.phase == Phase::AwaitStored && session.epoch_stored {
+        if matches!(self.phase, Phase::AwaitStored) && session.epoch_stored {
             self.opens(session, now);
             self.due.start = true;
         }
@@ -62,14 +61,14 @@ impl Link {
                 }
             }
             Phase::Open => self.next_frame(session, now),
-            Phase::AwaitWelcome | Phase::AwaitStored | Phase::AwaitHello => None,
+            Phase::AwaitWelcome | Phase::AwaitStored | Phase::AwaitHello(_) => None,
         };
         match frame {
             Some(output) => {
-                if self.phase == Phase::Open && !matches!(output, Output::Describe(_)) {
+                if self.is_up() && !matches!(output, Output::Describe(_)) {
                     self.timers.set(Timer::Keepalive, now + self.ping_after());
                     if crate::planted!(KeepaliveStarved) {
-                        self.timers.set(Timer::Silence, now + self.outage());
+                        self.timers.set(Timer::Silence, now + self.agreed.outage);
                     }
                 }
                 output
@@ -94,15 +93,13 @@ impl Link {
         self.drained();
         if blocked {
             // What is due goes when the bytes have gone; only the two that end the link go on.
-            let (mut at, late) = (now + self.outage(), now + Duration::from_millis(1));
-            for timer in [Timer::Silence, Timer::Write] {
-                at = self.timers.get(timer).map_or(at, |due| due.min(at));
-            }
-            return Output::Wait(at.max(late));
+            let (at, late) = (self.timers.next_end(), now + Duration::from_millis(1));
+            return Output::Wait(at.min(now + self.agreed.outage).max(late));
         }
-        Output::Wait(self.timers.next().unwrap_or(now + self.outage()))
+        Output::Wait(self.timers.next())
     }
 
+    #[cfg_attr(not(feature = "server"), inline(never))]
     fn next_frame(&mut self, session: &mut Session, now: Instant) -> Option<Output> {
         if take(&mut self.due.start) {
             return Some(Output::Frame(self.start_frame(session)));
@@ -141,6 +138,7 @@ impl Link {
     }
 
     /// ACK or PROCESSED, if one is due, or has something to say and company to go with (§11.3).
+    #[cfg_attr(not(feature = "server"), inline(never))]
     fn next_ack(&mut self, session: &mut Session, now: Instant, company: bool) -> Option<Output> {
         // Nothing is acknowledged in an epoch that is not stored (§10.1).
         if !session.epoch_stored {
@@ -172,6 +170,7 @@ impl Link {
     }
 
     /// The next message or gap, as far as credit allows. Changes nothing.
+    #[cfg_attr(not(feature = "server"), inline(never))]
     fn next_message(&self, session: &Session) -> Option<Output> {
         // Nothing is sent in an epoch that is not stored (§10.1).
         if !session.epoch_stored || !self.tx.may_ask(session) {
@@ -248,9 +247,9 @@ impl Link {
 
     /// The device asks first; the server only if it does not (§12).
     pub(super) const fn ping_after(&self) -> Duration {
-        match self.side {
-            Side::Device => self.agreed.keepalive,
-            Side::Server => self.agreed.keepalive.scaled(5, 4),
+        match self.server {
+            None => self.agreed.keepalive,
+            Some(_) => self.agreed.keepalive.scaled(5, 4),
         }
     }
 }

@@ -8,7 +8,8 @@ use crate::Side;
 /// the process too.
 #[derive(Debug, Clone)]
 pub struct Session {
-    pub(super) side: Side,
+    /// Whether this is the server's end.
+    pub(super) server: Option<AsServer>,
     /// 0: none yet.
     pub(super) epoch: u64,
     /// The epoch and its numbering are stored here (§10.1).
@@ -25,6 +26,16 @@ pub struct Session {
     pub(super) rx: Rx,
     pub(super) counters: Counters,
 }
+
+/// Stands in what only a server's end comes to. Without the feature `server` there is no value of it, so the compiler
+/// leaves out what follows from one.
+#[cfg(feature = "server")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct AsServer;
+
+#[cfg(not(feature = "server"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum AsServer {}
 
 /// The sending half.
 #[derive(Debug, Clone, Default, Hash)]
@@ -74,11 +85,18 @@ impl Ticket {
 }
 
 impl Session {
-    /// A new session: no epoch yet, nothing sent, nothing received.
+    /// A new session: no epoch yet, nothing sent, nothing received. With the feature `server`; a device's is
+    /// [resumed](Session::resume).
+    #[cfg(feature = "server")]
     #[must_use]
     pub fn new(side: Side) -> Self {
+        Session { server: (side == Side::Server).then_some(AsServer), ..Session::device() }
+    }
+
+    /// A new one of a device.
+    pub(super) fn device() -> Self {
         Session {
-            side,
+            server: None,
             epoch: 0,
             epoch_stored: true,
             offered: 0,
@@ -94,7 +112,10 @@ impl Session {
     /// Which end this is.
     #[must_use]
     pub const fn side(&self) -> Side {
-        self.side
+        match self.server {
+            None => Side::Device,
+            Some(_) => Side::Server,
+        }
     }
 
     /// The epoch, 0 if there is none yet.

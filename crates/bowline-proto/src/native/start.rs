@@ -3,9 +3,9 @@
 use super::Conflict;
 use super::config::{Inbox, Room};
 use super::judge;
-use super::link::{CloseReason, Link, Offer, Phase};
+use super::link::{Agreed, CloseReason, Link, Offer, Phase};
 use super::receive::Received;
-use super::session::Session;
+use super::session::{AsServer, Session};
 use super::timer::Timer;
 use super::wire::{Cursors, Frame, Hello, Outcome, Start, VERSION, Welcome};
 use crate::time::{Duration, Instant};
@@ -49,7 +49,7 @@ impl Link {
     }
 
     /// Server: the device has said what it remembers (§10.3).
-    pub(super) fn hello(&mut self, session: &mut Session, hello: &Hello) -> Received<'static> {
+    pub(super) fn hello(&mut self, session: &mut Session, server: AsServer, hello: &Hello) -> Received<'static> {
         if hello.version < VERSION {
             self.closes(CloseReason::Version);
             return Received::Handled;
@@ -60,12 +60,13 @@ impl Link {
         // Numbered now, so that of two STARTs that cross the older is told (§10.5).
         let (outcome, epoch) = judge::outcome(session, hello.epoch);
         self.serial = session.next_serial();
-        self.phase = Phase::AwaitStart(Offer { outcome, epoch, base: session.epoch, acked: session.tx.acked });
+        self.phase = Phase::AwaitStart(Offer { server, outcome, epoch, base: session.epoch, acked: session.tx.acked });
         self.due.welcome = true;
         Received::Handled
     }
 
     /// Device: the server has said what it makes of that, and where it stands.
+    #[cfg_attr(not(feature = "server"), inline(never))]
     pub(super) fn welcome(&mut self, session: &mut Session, now: Instant, welcome: &Welcome) -> Received<'static> {
         if welcome.version < VERSION {
             self.closes(CloseReason::Version);
@@ -171,7 +172,7 @@ impl Link {
         self.phase = Phase::Open;
         self.due.processed = session.rx.processed > 0;
         self.timers.stop(Timer::Resend);
-        self.timers.set(Timer::Silence, now + self.outage());
+        self.timers.set(Timer::Silence, now + self.agreed.outage);
         self.timers.set(Timer::Keepalive, now + self.ping_after());
     }
 
@@ -182,9 +183,7 @@ impl Link {
     }
 
     fn agrees(&mut self, keepalive: Duration, peer_body: u16, features: u32) {
-        self.agreed.keepalive = keepalive;
-        self.agreed.peer_body = peer_body;
-        self.agreed.features = features & self.config.features;
+        self.agreed = Agreed::new(keepalive, peer_body, features & self.config.features);
     }
 }
 

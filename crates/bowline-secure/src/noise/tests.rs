@@ -47,6 +47,26 @@ fn points_of_small_order_are_refused() {
     }
 }
 
+/// Nothing would be secret of a key that is not random.
+#[test]
+fn no_handshake_ends_without_an_ephemeral_key() {
+    let psk = Key::new(&hex32("54686973206973206d7920417573747269616e20706572735065637469766521")).unwrap();
+    let without = |initiator| {
+        let mut state = State::new(noise_nn_psk0(), initiator, [], None, None, None, None);
+        state.push_psk(psk.expose());
+        state
+    };
+    let mut device = without(true);
+    let first = write(&mut device).unwrap();
+    let (second, _) = respond(&[], &first, &psk, Ephemeral::lazy(&[5; 32])).unwrap();
+    assert!(read_second(&device, &second).is_none());
+
+    let first = write(&mut state(true, &[], &psk, Ephemeral::new(&[6; 32]))).unwrap();
+    let mut server = without(false);
+    server.read_message(&first, &mut []).unwrap();
+    assert!(write(&mut server).is_none());
+}
+
 /// A published vector of the pattern (cacophony's, as snow's tests have it), payloads and all.
 #[test]
 fn the_pattern_is_nnpsk0() {

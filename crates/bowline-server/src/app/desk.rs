@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bowline_link::{Delivery, DownReason, LinkState, Status};
 use tokio::sync::Notify;
 
-use super::host::{AppEvent, Host, NoRoute, Stage};
+use super::host::{AppEvent, Host, NoRoute};
 use super::{Port, instance};
 use crate::Device;
 
@@ -184,39 +184,6 @@ impl State {
     }
 }
 
-/// Hands a device's messages to its instances, until it is closed or the server stops.
-pub(crate) async fn serve(host: Arc<Host>, device: Device) {
-    let mut stage = host.stage();
-    let mut watch = device.watch();
-    let status = watch.now();
-    let mut clerk = Clerk {
-        desk: Desk::new(link_of(&status)),
-        global_best_effort: Arc::default(),
-        epoch: device.epoch(),
-        connects: 0,
-        rule: host.rules.about(device.id()),
-        host,
-        device,
-    };
-    clerk.sees(&status);
-    clerk.makes_ahead();
-    loop {
-        tokio::select! {
-            biased;
-            _ = stage.wait_for(|stage| *stage != Stage::Run) => break,
-            status = watch.changed() => match status {
-                Some(status) => clerk.sees(&status),
-                None => break,
-            },
-            delivery = clerk.device.next() => match delivery {
-                Ok(delivery) => clerk.takes(delivery),
-                Err(_) => break,
-            },
-        }
-    }
-    clerk.desk.close();
-}
-
 fn link_of(status: &Status) -> Link {
     match status.link {
         LinkState::Up { .. } => Link::Up(status.connects),
@@ -226,20 +193,71 @@ fn link_of(status: &Status) -> Link {
 }
 
 /// Who works at a device's desk.
-struct Clerk {
+pub(super) struct Clerk {
     host: Arc<Host>,
-    device: Device,
+    pub(super) device: Device,
     desk: Arc<Desk>,
     /// Best-effort messages of this device that wait for apps of all devices.
     global_best_effort: Arc<AtomicUsize>,
-    epoch: u64,
-    connects: u64,
+    known: Known,
     /// Which one decides what the device may use.
     rule: Option<usize>,
 }
 
+/// What a clerk has seen of its device.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Known {
+    epoch: u64,
+    connects: u64,
+    is_up: bool,
+}
+
 impl Clerk {
+    /// The first one of a device.
+    pub(super) fn new(host: Arc<Host>, device: Device) -> Self {
+        let known = Known { epoch: device.epoch(), ..Known::default() };
+        let mut clerk = Self::again(host, device, known);
+        let status = clerk.device.status();
+        clerk.sees(&status);
+        clerk.makes_ahead();
+        clerk
+    }
+
+    /// Takes up where another one has left, with an empty desk.
+    pub(super) fn again(host: Arc<Host>, device: Device, known: Known) -> Self {
+        let desk = Desk::new(link_of(&device.status()));
+        let rule = host.rules.about(device.id());
+        Clerk { desk, global_best_effort: Arc::default(), known, rule, host, device }
+    }
+
+    /// Hands over what has come, and says whether more may come.
+    pub(super) fn works(&mut self) -> bool {
+        let status = self.device.status();
+        if (status.connects, status.is_up()) != (self.known.connects, self.known.is_up) {
+            self.sees(&status);
+        }
+        loop {
+            match self.device.endpoint.try_next() {
+                Ok(Some(delivery)) => self.takes(delivery),
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// What is to be remembered, if there is nothing on the desk and nobody at it.
+    pub(super) fn may_leave(&self) -> Option<Known> {
+        let is_free = self.desk.lock().slots.is_empty() && Arc::strong_count(&self.global_best_effort) == 1;
+        is_free.then_some(self.known)
+    }
+
+    /// Nothing more is to be handled.
+    pub(super) fn closes(&self) {
+        self.desk.close();
+    }
+
     fn sees(&mut self, status: &Status) {
+        self.known.is_up = status.is_up();
         if status.is_up() {
             self.follows_epoch();
         }
@@ -249,11 +267,14 @@ impl Clerk {
             state.wake_all();
         }
         match status.link {
-            LinkState::Up { .. } if status.connects > self.connects => {
-                self.connects = status.connects;
+            LinkState::Up { .. } if status.connects > self.known.connects => {
+                self.known.connects = status.connects;
                 self.host.observe(&self.device, AppEvent::Up);
             }
-            LinkState::Down(reason) => self.host.observe(&self.device, AppEvent::Down(reason)),
+            LinkState::Down(reason) => {
+                self.known.connects = status.connects;
+                self.host.observe(&self.device, AppEvent::Down(reason));
+            }
             _ => {}
         }
     }
@@ -261,7 +282,7 @@ impl Clerk {
     fn takes(&mut self, delivery: Delivery) {
         let message = delivery.message();
         self.host.observe(&self.device, AppEvent::Received(message));
-        if message.epoch() != self.epoch {
+        if message.epoch() != self.known.epoch {
             self.follows_epoch();
         }
         match self.host.route(self.rule, message.header()) {
@@ -298,7 +319,7 @@ impl Clerk {
         let mut state = self.desk.lock();
         if !state.slots.contains_key(&key) {
             let ahead = Key { epoch: UNHEARD, ..key };
-            if epoch == self.epoch
+            if epoch == self.known.epoch
                 && let Some(slot) = state.slots.remove(&ahead)
             {
                 slot.seat.epoch.store(epoch, Ordering::Relaxed);
@@ -328,7 +349,7 @@ impl Clerk {
     fn opens(&self, state: &mut State, key: Key, channel: Option<(u8, u8)>) {
         let port = self.host.port(&self.device, key.app, channel, key.epoch);
         let seat = Seat { app: key.app, instance: key.instance, epoch: Arc::clone(&port.epoch) };
-        let past = key.epoch != UNHEARD && key.epoch != self.epoch;
+        let past = key.epoch != UNHEARD && key.epoch != self.known.epoch;
         let slot = Slot { past, port: Some(port.clone()), ..Slot::new(seat.clone()) };
         instance::spawn(&self.host, &self.desk, seat, &slot.wake, Some(port));
         state.slots.insert(key, slot);
@@ -338,10 +359,10 @@ impl Clerk {
     /// then they end.
     fn follows_epoch(&mut self) {
         let epoch = self.device.epoch();
-        if epoch == self.epoch {
+        if epoch == self.known.epoch {
             return;
         }
-        self.epoch = epoch;
+        self.known.epoch = epoch;
         for (key, slot) in &mut self.desk.lock().slots {
             if key.epoch != UNHEARD && key.epoch != epoch {
                 slot.past = true;
@@ -356,7 +377,7 @@ impl Clerk {
             let channel = self.host.channel(&self.device, app, instance);
             let key = Key { app, instance: channel.map(|(_, instance)| instance), epoch: UNHEARD };
             let mut state = self.desk.lock();
-            if !state.slots.contains_key(&key) && !state.slots.contains_key(&Key { epoch: self.epoch, ..key }) {
+            if !state.slots.contains_key(&key) && !state.slots.contains_key(&Key { epoch: self.known.epoch, ..key }) {
                 self.opens(&mut state, key, channel);
             }
         }
@@ -386,36 +407,5 @@ impl Clerk {
             },
         };
         Some(Envelope { delivery, port, _waits: waits })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::app::{App, AppError, AppMessage, Apps, Handled, Instance, Makes, Registered};
-
-    struct Nothing;
-
-    impl App for Nothing {
-        type Instance = Nothing;
-
-        fn instance(&self, _: Port) -> Nothing {
-            Nothing
-        }
-    }
-
-    impl Instance for Nothing {
-        async fn handle(&mut self, _: &AppMessage) -> Result<Handled, AppError> {
-            Ok(Handled::done())
-        }
-    }
-
-    #[tokio::test]
-    async fn a_device_that_says_nothing_costs_little() {
-        let app = Registered::new(Some(0), "nothing", Makes::Each(Box::new(Nothing)));
-        let host = Host::start(Apps { list: vec![app], ..Apps::default() }).unwrap();
-        let device = Device::new("d", bowline_link::Limits::default(), None);
-        let task = size_of_val(&serve(Arc::clone(&host), device));
-        assert!(task + size_of::<Desk>() < 1_024, "{task} bytes");
     }
 }

@@ -7,10 +7,11 @@ use bowline_link::{Dialect, DownReason, Message};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::desk::{self, Desk};
+use super::desk::Desk;
 use super::directory::Directory;
 use super::erased::{AnyApp, AnyInstance, caught_in};
 use super::instance;
+use super::reception::Reception;
 use super::rules::Rules;
 use super::stats::{AppCounters, Quiet};
 use super::{AppLimits, AppRule, AppStats, Port};
@@ -191,7 +192,7 @@ impl Host {
 
     /// Serves a device until it is closed.
     pub(crate) fn adopt(self: &Arc<Self>, device: &Device) {
-        self.spawn(desk::serve(Arc::clone(self), device.clone()));
+        Reception::opens(self, device);
     }
 
     pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {

@@ -376,3 +376,16 @@ pub(crate) fn alone(test: &str, prelude: &str) -> Option<tokio::process::Child> 
         .expect("a shell");
     Some(child)
 }
+
+/// Runs `test` in a process of its own, unless this is it. Says whether it is.
+pub(crate) async fn is_alone(test: &str) -> bool {
+    // An allocator that gives back what is freed: what stays resident is in use.
+    let prelude = "export MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=65536;";
+    let Some(child) = alone(test, prelude) else { return true };
+    let output = timeout(Duration::from_secs(60), child.wait_with_output()).await;
+    let output = output.expect("it ends").expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    print!("{text}");
+    assert!(output.status.success() && text.contains("1 passed"), "{}", output.status);
+    false
+}

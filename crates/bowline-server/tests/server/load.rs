@@ -1,27 +1,12 @@
 //! Heavier loads, each in a process of its own: memory and descriptors are counted.
 
-use std::time::Duration;
-
 use bowline_server::{Limits, Server};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-use crate::harness::{Board, alone, echo, eventually, loopback, millis, round_trip, seed, server, soon};
+use crate::harness::{Board, alone, echo, eventually, is_alone, loopback, millis, round_trip, seed, server, soon};
 
 /// How much more memory a round of load may leave behind than the same round before it did.
 const MARGIN: u64 = 6 << 20;
-
-/// Runs `test` in a process of its own, unless this is it. Says whether it is.
-async fn is_alone(test: &str) -> bool {
-    // An allocator that gives back what is freed: what stays resident is in use.
-    let prelude = "export MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=65536;";
-    let Some(child) = alone(test, prelude) else { return true };
-    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await;
-    let output = output.expect("it ends").expect("it runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    print!("{text}");
-    assert!(output.status.success() && text.contains("1 passed"), "{}", output.status);
-    false
-}
 
 /// Memory of this process that is resident, in bytes.
 fn resident() -> u64 {

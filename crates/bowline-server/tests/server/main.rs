@@ -9,6 +9,7 @@ mod golden;
 mod harness;
 mod hostile;
 mod identity;
+mod idle;
 mod intruders;
 mod keyed;
 mod keys;
@@ -21,3 +22,7 @@ mod policies;
 mod pressure;
 mod recovery;
 mod scripted;
+
+/// Counts what is allocated, for [`idle`].
+#[global_allocator]
+static ALLOCATOR: stats_alloc::StatsAlloc<std::alloc::System> = stats_alloc::StatsAlloc::system();

@@ -150,8 +150,13 @@ pub(crate) fn open_mode(id: &str) -> Vec<u8> {
 
 pub(crate) fn hello(transport: Option<&mut Transport>) -> Vec<u8> {
     let hello = Hello { version: 1, features: 0, epoch: 0, keepalive: 20_000, max_body: 512 };
+    sealed(&Frame::Hello(hello), transport)
+}
+
+/// A record with one frame, sealed if there is something to seal it with.
+pub(crate) fn sealed(frame: &Frame<'_>, transport: Option<&mut Transport>) -> Vec<u8> {
     let mut bytes = [0; 128];
-    let mut len = Frame::Hello(hello).emit(&mut bytes[record::HEADER..]).expect("room");
+    let mut len = frame.emit(&mut bytes[record::HEADER..]).expect("room");
     if let Some(transport) = transport {
         len = transport.seal(&mut bytes[record::HEADER..], len).expect("room");
     }
@@ -167,8 +172,5 @@ pub(crate) fn assert_nobody(server: &Server) {
 
 /// A record with one frame, not sealed.
 pub(crate) fn frame(frame: &Frame<'_>) -> Vec<u8> {
-    let mut bytes = [0; 128];
-    let len = frame.emit(&mut bytes[record::HEADER..]).expect("room");
-    let len = record::finish(&mut bytes, len).expect("room");
-    bytes[..len].to_vec()
+    sealed(frame, None)
 }

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_client::Stream;
+use bowline_client::{Dialect, Stream};
+use bowline_embedded::lines::{self, Text};
 use bowline_embedded::{
-    Address, Client, Config, DeviceId, Expiry, Message, Policy, Provision, Resources, Slot, StatusWatch, buffer_for,
-    inbox_for,
+    Address, Client, Config, DeviceId, Expiry, Halves, Message, Policy, Provision, Resources, Slot, Speaker,
+    StatusWatch, buffer_for, inbox_for,
 };
 use bowline_flash::sim::Fault;
 use bowline_flash::{Clock, OpenError, Outbox, Report, WriteError};
@@ -33,7 +34,7 @@ const SLOTS: usize = 24;
 const PLAIN: Address = Address { app: 255, instance: 255, tag: 255 };
 
 type Log<'a> = Outbox<'a, Driver>;
-type Memory<'a> = Resources<Log<'a>, 4, { inbox_for(4, 3 * PAYLOAD) }, { buffer_for(PAYLOAD) }>;
+type Memory<O> = Resources<O, 4, { inbox_for(4, 3 * PAYLOAD) }, { buffer_for(PAYLOAD) }>;
 
 /// One life after the other.
 pub(super) async fn keep(world: Shared, device: usize, orders: mpsc::UnboundedReceiver<Order>) {
@@ -87,12 +88,30 @@ async fn works(world: &World, device: usize, outbox: Log<'_>, pulse: Pulse) {
     };
     let config = config.timeout(embassy_time::Duration::from_millis(TIMEOUT));
     let config = Config { wall: crate::outside::seconds, ..config };
-    let mut memory = Box::new(Memory::new());
-    let made = bowline_embedded::new(&mut *memory, outbox, config, crate::outside::fill);
-    let (client, mut runner) = match made {
-        Ok(made) => made,
-        Err(error) => return world.fail(format!("d{device}: the client does not start: {error}")),
-    };
+    if nature.dialect == Dialect::Headers {
+        let mut memory = Box::new(Memory::new());
+        let made = lines::new(&mut *memory, Text(outbox), config, crate::outside::fill);
+        match made {
+            Ok(halves) => runs(world, device, halves, pulse).await,
+            Err(error) => world.fail(format!("d{device}: the client does not start: {error}")),
+        }
+    } else {
+        let mut memory = Box::new(Memory::new());
+        let made = bowline_embedded::new(&mut *memory, outbox, config, crate::outside::fill);
+        match made {
+            Ok(halves) => runs(world, device, halves, pulse).await,
+            Err(error) => world.fail(format!("d{device}: the client does not start: {error}")),
+        }
+    }
+}
+
+/// Runner and program.
+async fn runs<O: bowline_embedded::Outbox, R: FnMut(&mut [u8]), S: Speaker<O>>(
+    world: &World,
+    device: usize,
+    (client, mut runner): Halves<'_, O, R, S>,
+    pulse: Pulse,
+) {
     let way = Way { net: world.net.clone(), device };
     let runs = async {
         runner.run(&way).await;
@@ -107,7 +126,7 @@ async fn works(world: &World, device: usize, outbox: Log<'_>, pulse: Pulse) {
 }
 
 /// Writes down when links come and go.
-async fn follows(world: &World, device: usize, mut watch: StatusWatch<'_, Log<'_>>) {
+async fn follows(world: &World, device: usize, mut watch: StatusWatch<'_, impl bowline_embedded::Outbox>) {
     let mut connects = 0;
     loop {
         let status = watch.changed().await;
@@ -125,7 +144,7 @@ async fn follows(world: &World, device: usize, mut watch: StatusWatch<'_, Log<'_
 }
 
 /// Sends one message after the other, as a board's program does, until the world heals.
-async fn sends(world: &World, device: usize, client: Client<'_, Log<'_>>, pulse: &Pulse) {
+async fn sends(world: &World, device: usize, client: Client<'_, impl bowline_embedded::Outbox>, pulse: &Pulse) {
     let mut random = world.random(Rng::fork);
     let pause = world.natures[device].pause;
     // What the server is to have when the outbox is empty.
@@ -155,7 +174,12 @@ async fn sends(world: &World, device: usize, client: Client<'_, Log<'_>>, pulse:
 }
 
 /// Sends a message. Its number, if it is to be delivered.
-async fn send(world: &World, device: usize, client: Client<'_, Log<'_>>, random: &mut Rng) -> Option<u64> {
+async fn send(
+    world: &World,
+    device: usize,
+    client: Client<'_, impl bowline_embedded::Outbox>,
+    random: &mut Rng,
+) -> Option<u64> {
     let how = if random.u32(..10) == 0 { How::Droppable } else { How::Qos };
     let number = world.stream(device, Direction::Up, |stream| stream.sends(how));
     world.says("sends", || format!("d{device} Up {number} {how:?}"));
@@ -185,7 +209,7 @@ async fn send(world: &World, device: usize, client: Client<'_, Log<'_>>, random:
 }
 
 /// Takes what comes.
-async fn takes(world: &World, device: usize, client: Client<'_, Log<'_>>) {
+async fn takes(world: &World, device: usize, client: Client<'_, impl bowline_embedded::Outbox>) {
     let mut random = world.random(Rng::fork);
     let mut buffer = [0; PAYLOAD];
     loop {

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, params};
 
+use crate::checksum::Checksum;
 use crate::device::{DeviceRow, Held, Key, QueueRow};
 use crate::directory::{self, Numbers};
 use crate::error::Failure;
-use crate::rows;
+use crate::rows::{self, bits, bytes_of, clamp, size, stored};
 use crate::{DeadLetter, Direction, InboxMessage, Millis, OutboxMessage, Seq};
 
 /// Every row is written anew, with the numbers before the bytes, which may fill pages of their own.
@@ -110,7 +111,7 @@ pub(super) fn migrate(db: &Connection) -> Result<(), Failure> {
     let inbox =
         copy(db, "SELECT device, seq, epoch, qos, received_at, header, payload FROM old_inbox", |row, sums| {
             let key = row.get(0)?;
-            rows::insert_received(db, key, &received(row)?, sums.entry(key).or_default())
+            insert_received(db, key, &received(row)?, sums.entry(key).or_default())
         })?;
     let sql = "SELECT device, seq, policy, created_at, expires_at, header, payload FROM old_outbox";
     let outbox = copy(db, sql, |row, sums| {
@@ -179,6 +180,24 @@ fn copy(
         take(row, &mut sums)?;
     }
     Ok(sums)
+}
+
+/// Each message of an inbox had a row.
+fn insert_received(db: &Connection, key: Key, message: &InboxMessage, held: &mut Held) -> rusqlite::Result<()> {
+    let InboxMessage { seq, epoch, qos, received_at, header, payload } = message;
+    let sql = "INSERT INTO inbox (device, seq, epoch, qos, received_at, checksum, header, payload) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sum = received_checksum(key, message);
+    let values = params![key, clamp(seq.0), bits(*epoch), qos, clamp(received_at.0), sum, &header[..], &payload[..]];
+    db.prepare_cached(sql)?.execute(values)?;
+    held.add(size(header, payload), sum);
+    Ok(())
+}
+
+pub(super) fn received_checksum(key: Key, message: &InboxMessage) -> i64 {
+    let InboxMessage { seq, epoch, qos, received_at, header, payload } = message;
+    let sum = Checksum::new(6).with(bytes_of(key)).with(stored(seq.0)).with(*epoch).with((*qos).into());
+    sum.with(stored(received_at.0)).with_bytes(header).with_bytes(payload).value()
 }
 
 fn received(row: &Row<'_>) -> rusqlite::Result<InboxMessage> {

@@ -57,7 +57,8 @@ fn numbers_that_contradict_each_other_are_damage() {
         "UPDATE device SET inbox_cursor = 4",
         "UPDATE device SET inbox_last = 2",
         "UPDATE device SET outbox_last = 0",
-        "UPDATE inbox SET seq = 0",
+        "UPDATE inbox SET last = 0",
+        "UPDATE inbox SET first = 0",
         "UPDATE outbox SET seq = 0",
     ];
     for sql in wrong {

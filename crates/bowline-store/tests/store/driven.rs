@@ -85,9 +85,9 @@ fn only_small_transactions_are_committed_in_place_and_none_before_those_that_wai
     let mut device = Transaction::new();
     device.push(Change::device("a", true, Millis(1)));
     let large: Transaction =
-        device.changes().iter().cloned().chain((0..8).map(|_| Change::device("b", true, Millis(1)))).collect();
-    let back = store.commit_in_place(large).expect_err("nine changes");
-    assert_eq!(back.changes().len(), 9);
+        device.changes().iter().cloned().chain((0..64).map(|_| Change::device("b", true, Millis(1)))).collect();
+    let back = store.commit_in_place(large).expect_err("65 changes");
+    assert_eq!(back.changes().len(), 65);
     let waiting = store.commit(transaction(0));
     let device = store.commit_in_place(device).expect_err("another comes first");
     assert!(worker.work());
@@ -117,6 +117,44 @@ fn a_log_that_is_due_to_be_copied_is_left_to_the_worker() {
     commit.wait().expect("commits");
     assert_eq!(store.stats().log_copies, 1);
     store.commit_in_place(change(3)).expect("the log is short again").expect("commits");
+}
+
+/// The writer's thread is not asked, and sees to it all the same where nobody else does.
+#[test]
+fn what_is_gathered_is_committed_together_by_whoever_works() {
+    let folder = fast_folder();
+    let limits = Limits { log_pages: 20, ..Limits::default() };
+    let store = Store::open(folder.path(), Durability::Os, limits).expect("opens");
+    let told = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&told);
+    assert!(store.gathers(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    }));
+    assert!(!store.gathers(|| panic!("is not the first one")));
+    let (answer, answers) = std::sync::mpsc::channel();
+    let gather = |store: &Store, n: u64| {
+        let answer = answer.clone();
+        let then = move |committed: Result<_, _>| answer.send(committed.map(|_| n)).expect("is waited for");
+        store.gather(Change::device(format!("{n}"), true, Millis(n)), then).expect("there is room");
+    };
+    (0..10).for_each(|n| gather(&store, n));
+    assert_eq!(told.load(Ordering::Relaxed), 10);
+    store.work();
+    assert!(answers.try_iter().map(|answer| answer.expect("commits")).eq(0..10), "in order, and before it returns");
+
+    // With every commit the log grows: at its limit the thread takes over, unasked by anybody who works.
+    let copied = (10..10_000).find(|n| {
+        gather(&store, *n);
+        if store.stats().log_copies == 0 {
+            store.work();
+        }
+        assert_eq!(answers.recv().expect("is answered").expect("commits"), *n);
+        store.stats().log_copies > 0
+    });
+    assert!(copied.is_some(), "the log is never copied");
+    gather(&store, 10_000);
+    drop(store);
+    assert_eq!(answers.recv().expect("is answered").expect("commits"), 10_000, "before the store is closed");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use bowline_store::{
 
 use crate::harness::{fast_folder, letter, processed, receive, received, see, send, sent};
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 fn golden(format: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{format}"))
@@ -72,10 +72,11 @@ fn see_ids(store: &Store) -> Vec<DeadId> {
     store.dead_letters(None).expect("readable").into_iter().map(|entry| entry.id).collect()
 }
 
-/// A store of format 1 opens with what its numbers tell of damage; who has it is told, and others are not hindered.
+/// A store of an earlier format opens with what its numbers and checksums tell of damage; who has it is told, and others
+/// are not hindered.
 #[test]
-fn damage_from_format_1_comes_over_as_damage() {
-    let wrong = [
+fn damage_from_earlier_formats_comes_over_as_damage() {
+    let of_1 = [
         "UPDATE device SET inbox_count = 3 WHERE name = 'boat-7'",
         "UPDATE device SET inbox_bytes = 3 WHERE name = 'boat-7'",
         "UPDATE device SET inbox_cursor = 41 WHERE name = 'boat-7'",
@@ -84,12 +85,24 @@ fn damage_from_format_1_comes_over_as_damage() {
         "UPDATE inbox SET seq = 41 WHERE seq = 40",
         "DELETE FROM outbox WHERE seq = 8",
     ];
-    for sql in wrong {
+    let of_2 = [
+        "UPDATE device SET inbox_sum = inbox_sum + 1 WHERE name = 'boat-7'",
+        "UPDATE inbox SET payload = x'00' WHERE seq = 40",
+        "UPDATE inbox SET checksum = checksum + 1 WHERE seq = 2",
+        "UPDATE inbox SET received_at = -1 WHERE seq = 2",
+        "UPDATE inbox SET seq = 3 WHERE seq = 2",
+        "DELETE FROM inbox WHERE seq = 2",
+        "DELETE FROM inbox",
+    ];
+    let all = of_1.map(|sql| (1, sql)).into_iter().chain(of_2.map(|sql| (2, sql)));
+    for (format, sql) in all {
         let folder = fast_folder();
         for name in ["bowline.db", "bowline.db-wal"] {
-            fs::copy(golden(1).join(name), folder.path().join(name)).expect("is in the repository");
+            fs::copy(golden(format).join(name), folder.path().join(name)).expect("is in the repository");
         }
-        rusqlite::Connection::open(folder.path().join("bowline.db")).unwrap().execute(sql, ()).expect(sql);
+        let database = rusqlite::Connection::open(folder.path().join("bowline.db")).unwrap();
+        assert!(database.execute(sql, ()).expect(sql) > 0, "{sql}");
+        drop(database);
         let store = Store::open(folder.path(), Durability::Fsync, Limits::default()).expect("opens");
         let error = store.load("boat-7").expect_err(sql);
         assert!(matches!(&error, ReadError::Damaged(detail) if detail.contains("boat-7")), "{sql}: {error}");

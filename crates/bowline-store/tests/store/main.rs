@@ -1,5 +1,6 @@
 //! The store on real files. Random tests print their seed; `BOWLINE_SEED=n` replays one.
 
+mod batches;
 mod commits;
 mod content;
 mod disk_full;

@@ -24,9 +24,10 @@ pub(crate) struct Bowline {
 /// devices are in the file `keys` then.
 pub(crate) async fn serve(durability: &str, folder: &Path, devices: u32) -> Result<()> {
     let durability = match durability {
-        "memory" => Durability::Memory,
-        "os" => Durability::Os,
-        "fsync" => Durability::Fsync,
+        // As `bowline serve` does it: nothing is kept, so there is no store.
+        "memory" => None,
+        "os" => Some(Durability::Os),
+        "fsync" => Some(Durability::Fsync),
         other => bail!("no durability {other}"),
     };
     std::fs::create_dir_all(folder)?;
@@ -35,21 +36,22 @@ pub(crate) async fn serve(durability: &str, folder: &Path, devices: u32) -> Resu
     let issued = keys.issue_all(ids.iter().map(String::as_str), Date::from_unix(0))?;
     let lines: String = issued.iter().map(|issued| format!("{}\n", issued.line().as_str())).collect();
     std::fs::write(folder.join("keys"), lines)?;
-    let server = Server::builder()
+    let mut builder = Server::builder()
         .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
         .limits(Limits { messages_per_second: None, ..Limits::default() })
         .keys(keys)
         .handshakes(0, 0)
-        .store(Store::open(folder, durability, bowline_store::Limits::default())?)
         .on_device(|device| {
             tokio::spawn(async move {
                 while let Ok(message) = device.recv().await {
                     black_box(message);
                 }
             });
-        })
-        .start()
-        .await?;
+        });
+    if let Some(durability) = durability {
+        builder = builder.store(Store::open(folder, durability, bowline_store::Limits::default())?);
+    }
+    let server = builder.start().await?;
     println!("{}", server.addresses()[0]);
     std::io::stdout().flush()?;
     std::future::pending().await

@@ -1,7 +1,10 @@
 //! The client for boards without an operating system, on an emulated one (`firmware/qemu-lm3s6965`), against the real
-//! server. `cargo xtask firmware` builds the firmware, and runs these tests; without it they say that they were skipped.
+//! server; and, in `line`, on one that has its network through another (`firmware/qemu-netduinoplus2`). `cargo xtask
+//! firmware` builds the firmware, and runs these tests; without it they say that they were skipped.
 //!
 //! An emulator that is killed is a board without power: its flash is a file, and each word is written through.
+
+mod line;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,7 +12,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -29,18 +32,25 @@ const TIMEOUT: u64 = 1_500;
 struct Bench {
     server: Server,
     folder: TempDir,
+    timeout: u64,
 }
 
 impl Bench {
     fn starts() -> Self {
+        Self::starts_with(TIMEOUT, "")
+    }
+
+    /// With another timeout, and more in its configuration.
+    fn starts_with(timeout: u64, settings: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let config = folder.path().join("bowline.toml");
         let apps = "[[apps.external]]\nident = 7\nname = \"ledger\"\n";
-        fs::write(&config, format!("{apps}[link]\ntimeout_ms = {TIMEOUT}\n[store]\ndurability = \"os\"\n")).unwrap();
+        let link = format!("[link]\ntimeout_ms = {timeout}\n[store]\ndurability = \"os\"\n");
+        fs::write(&config, format!("{apps}{link}{settings}")).unwrap();
         let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
         let line = stdout(&server.command(&["key", "new", "kitchen"]));
         fs::write(folder.path().join("board.key"), line).unwrap();
-        Bench { server, folder }
+        Bench { server, folder, timeout }
     }
 
     /// The line that the board shows who it is by.
@@ -54,45 +64,64 @@ impl Bench {
 
     /// Switches the board on, if there is firmware for it.
     fn boots(&self, settings: &str) -> Option<Emulator> {
+        let mut command = self.machine(&LM3S6965, "bowline-qemu-lm3s6965", settings)?;
+        command.args(["-serial", "none", "-qmp", "unix:monitor,server=on,wait=off"]);
+        command.args(["-nic", "user,model=stellaris,id=cable"]);
+        Some(Emulator::starts(&mut command, &LM3S6965, Lines::of))
+    }
+
+    /// An emulator of this machine with this image, if there is one.
+    fn machine(&self, machine: &Machine, image: &str, settings: &str) -> Option<Command> {
         let Some(firmware) = std::env::var_os("BOWLINE_FIRMWARE") else {
-            eprintln!("skipped: BOWLINE_FIRMWARE names no firmware (`cargo xtask firmware` builds it)");
+            eprintln!("skipped: BOWLINE_FIRMWARE names no folder with firmware (`cargo xtask firmware` builds it)");
             return None;
         };
         let address = self.server.address();
         let (_, port) = address.rsplit_once(':').unwrap();
         // In the emulator's own network this is the host's loopback.
-        let mut semihosting = format!("enable=on,target=native,arg=server=10.0.2.2:{port},arg=timeout={TIMEOUT}");
+        let timeout = self.timeout;
+        let mut semihosting = format!("enable=on,target=native,arg=server=10.0.2.2:{port},arg=timeout={timeout}");
         for setting in settings.split_whitespace() {
             write!(semihosting, ",arg={setting}").unwrap();
         }
-        let mut child = Command::new("qemu-system-arm")
-            .args(["-machine", "lm3s6965evb", "-display", "none", "-serial", "none"])
-            .args(["-monitor", "none", "-qmp", "unix:monitor,server=on,wait=off"])
-            .args(["-nic", "user,model=stellaris,id=cable", "-semihosting-config", &semihosting])
-            .arg("-kernel")
-            .arg(firmware)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            // It says that the board sets up its timer: that is expected.
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("qemu-system-arm is installed: `cargo xtask firmware` does it");
-        let console = Lines::of(child.stdout.take().unwrap());
-        Some(Emulator { child, console, folder: self.folder.path().to_owned(), monitor: None })
+        let mut command = Command::new("qemu-system-arm");
+        command.args(["-machine", machine.name, "-display", "none", "-monitor", "none"]);
+        command.args(["-semihosting-config", &semihosting, "-kernel"]).arg(Path::new(&firmware).join(image));
+        command.current_dir(self.folder.path());
+        Some(command)
     }
 }
+
+/// A machine that is emulated.
+struct Machine {
+    name: &'static str,
+    /// Bytes of the stack, with which its RAM begins (`memory.x`).
+    stack: usize,
+}
+
+const LM3S6965: Machine = Machine { name: "lm3s6965evb", stack: 40 * 1024 };
 
 /// A board that runs.
 struct Emulator {
     child: Child,
     console: Lines,
     folder: PathBuf,
+    stack: usize,
     /// Where the emulator itself takes commands.
     monitor: Option<BufReader<UnixStream>>,
 }
 
 impl Emulator {
+    /// Switches it on; `reads` makes lines of its console.
+    fn starts(command: &mut Command, machine: &Machine, reads: impl FnOnce(ChildStdout) -> Lines) -> Self {
+        let folder = command.get_current_dir().unwrap().to_owned();
+        // What it says on standard error is that the board sets up its timer: that is expected.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("qemu-system-arm is installed: `cargo xtask firmware` does it");
+        let console = reads(child.stdout.take().unwrap());
+        Emulator { child, console, folder, stack: machine.stack, monitor: None }
+    }
+
     fn says(&mut self, line: &str) -> String {
         self.console.waits_for_start(line)
     }
@@ -102,18 +131,13 @@ impl Emulator {
         self.commands(json!({ "execute": "set_link", "arguments": { "name": "cable", "up": is_in } }));
     }
 
-    /// Bytes of the stack that were ever used: it is at the end of the RAM, which is zero until it is written.
+    /// Bytes of the stack that were ever used: it is at the beginning of the RAM, which is zero until it is written.
     fn stack(&mut self) -> usize {
         let ram = self.folder.join("ram.bin");
-        let arguments = json!({ "val": 0x2000_0000, "size": 65_536, "filename": ram });
+        let arguments = json!({ "val": 0x2000_0000, "size": self.stack, "filename": ram });
         self.commands(json!({ "execute": "pmemsave", "arguments": arguments }));
         let ram = fs::read(ram).unwrap();
-        // Between it and what is static there are more zeros than anywhere else.
-        let runs = ram.chunk_by(|one, next| (*one == 0) == (*next == 0)).scan(0, |end, run| {
-            *end += run.len();
-            Some((if run[0] == 0 { run.len() } else { 0 }, *end))
-        });
-        ram.len() - runs.max().unwrap().1
+        ram.len() - ram.iter().take_while(|byte| **byte == 0).count()
     }
 
     fn commands(&mut self, command: Value) {
@@ -190,6 +214,8 @@ struct Diaries {
     next: u64,
     links: u64,
     down: BTreeMap<String, u64>,
+    /// How often the co-processor was reset.
+    resets: u64,
 }
 
 impl Diaries {
@@ -214,7 +240,8 @@ impl Diaries {
                 ["up"] => self.links += 1,
                 ["down:", ..] => *self.down.entry(line.clone()).or_default() += 1,
                 ["outbox:", ..] => assert!(line.contains("lost 0,"), "{line}"),
-                ["address", ..] => {}
+                ["address" | "line:", ..] => {}
+                ["reset"] => self.resets += 1,
                 _ => panic!("a board does not say {line:?}: {life:#?}"),
             }
         }
@@ -280,7 +307,7 @@ fn power_cuts_server_kills_and_a_cable_that_is_out_lose_and_double_nothing() {
     let faults = [kills, kills.div_ceil(2), kills.div_ceil(3)];
     let mut left = faults;
     while let sum @ 1.. = left.iter().sum::<u64>() {
-        thread::sleep(pause(1_500));
+        thread::sleep(pause(1_000));
         // What happens is chosen evenly among what is left.
         let chosen = pause(sum).as_millis() as u64;
         if chosen < left[0] {
@@ -317,4 +344,13 @@ fn power_cuts_server_kills_and_a_cable_that_is_out_lose_and_double_nothing() {
         diaries.links,
         diaries.down
     );
+}
+
+#[test]
+fn a_stack_that_is_too_deep_stops_the_board_and_is_told() {
+    let bench = Bench::starts();
+    let Some(mut board) = bench.boots("deep=1") else { return };
+    // Below the stack there is nothing.
+    board.says("the stack is too deep: 0x1fff");
+    assert!(!board.child.wait().unwrap().success(), "the firmware says that it has failed");
 }

@@ -1,10 +1,11 @@
 //! A body's frames (§9.2).
 
-use super::setup::sum;
-use super::{Credit, FrameError, Hello, Reader, Start, Welcome, Writer};
+use super::{Credit, FrameError, Hello, NUMBER_LIMIT, Reader, Start, Welcome, Writer};
 
 /// Most bytes a DATA frame takes beside its payload (§9.3).
 pub const DATA_OVERHEAD: u16 = 10;
+/// Whether frames of devices are read and those of servers written. Others are unknown.
+const SERVER: bool = cfg!(feature = "server");
 /// Longest text of CLOSE, in bytes.
 pub const MAX_CLOSE_TEXT: usize = 64;
 
@@ -97,7 +98,7 @@ pub struct Ack {
 pub struct Close<'a> {
     /// §16.2.
     pub code: u8,
-    /// For people; at most [`MAX_CLOSE_TEXT`] bytes.
+    /// For people; at most [`MAX_CLOSE_TEXT`] bytes. Without the feature `server` it is not read, and empty.
     pub text: &'a str,
 }
 
@@ -115,50 +116,55 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// If there is none that is whole and valid.
+    #[cfg_attr(not(feature = "server"), inline(never))]
     pub fn parse(body: &'a [u8]) -> Result<Parsed<'a>, FrameError> {
         let mut reader = Reader::new(body);
         let r = &mut reader;
-        let frame = match r.u8()? {
-            0x01 => Frame::Hello(Hello::parse(r)?),
-            0x02 => Frame::Welcome(Welcome::parse(r)?),
-            0x03 => Frame::Start(Start::parse(r)?),
-            kind @ (0x10 | 0x11) => Frame::Data(Data {
-                seq: r.u16()?,
+        let frame = match r.u8() {
+            0x01 if SERVER => Some(Frame::Hello(Hello::parse(r))),
+            0x02 => Some(Frame::Welcome(Welcome::parse(r))),
+            0x03 if SERVER => Some(Frame::Start(Start::parse(r))),
+            kind @ (0x10 | 0x11) => Some(Frame::Data(Data {
+                seq: r.u16(),
                 ask: kind == 0x11,
-                channel: Channel::parse(r)?,
-                payload: payload(r)?,
-            }),
-            0x12 => Frame::Best(Best { channel: Channel::parse(r)?, payload: payload(r)? }),
+                channel: Channel::parse(r),
+                payload: payload(r),
+            })),
+            0x12 => Some(Frame::Best(Best { channel: Channel::parse(r), payload: payload(r) })),
             0x13 => {
-                let (first, count) = (r.number()?, r.number()?);
-                if first == 0 || count == 0 {
-                    return Err(FrameError::Invalid);
-                }
-                Frame::Gap(Gap { first, last: sum(first, count - 1)?, reason: r.u8()? })
+                let (first, count) = (r.number(), r.number());
+                r.check(first != 0 && count != 0);
+                let last = first.saturating_add(count.saturating_sub(1));
+                r.check(last < NUMBER_LIMIT);
+                Some(Frame::Gap(Gap { first, last, reason: r.u8() }))
             }
             kind @ (0x14 | 0x15) => {
-                let durable = r.number()?;
-                let received = sum(durable, r.number()?)?;
-                Frame::Ack(Ack { durable, received, credit: Credit::parse(r)?, missing: kind == 0x15 })
+                let durable = r.number();
+                let received = r.sum(durable);
+                Some(Frame::Ack(Ack { durable, received, credit: Credit::parse(r), missing: kind == 0x15 }))
             }
-            0x16 => Frame::Processed(r.number()?),
-            0x17 => Frame::Ping(r.u32()?),
-            0x18 => Frame::Pong(r.u32()?),
+            0x16 => Some(Frame::Processed(r.number())),
+            0x17 => Some(Frame::Ping(r.u32())),
+            0x18 => Some(Frame::Pong(r.u32())),
             0x1f => {
-                let (code, len) = (r.u8()?, r.u8()?.into());
-                let text = core::str::from_utf8(r.bytes(len)?).map_err(|_| FrameError::Invalid)?;
-                if text.len() > MAX_CLOSE_TEXT {
-                    return Err(FrameError::Invalid);
-                }
-                Frame::Close(Close { code, text })
+                let (code, len) = (r.u8(), r.u8().into());
+                let text = r.bytes(len);
+                // On a board nobody would read it.
+                let text = if SERVER { core::str::from_utf8(text) } else { Ok("") };
+                r.check(len <= MAX_CLOSE_TEXT && text.is_ok());
+                Some(Frame::Close(Close { code, text: text.unwrap_or_default() }))
             }
             0x80.. => {
-                payload(r)?;
-                return Ok(Parsed { frame: None, len: body.len() - reader.left() });
+                payload(r);
+                None
             }
-            kind => return Err(FrameError::Type(kind)),
+            kind => {
+                r.fails(FrameError::Type(kind));
+                None
+            }
         };
-        Ok(Parsed { frame: Some(frame), len: body.len() - reader.left() })
+        let left = reader.finish()?;
+        Ok(Parsed { frame, len: body.len() - left })
     }
 
     /// Writes the frame to the front of `buffer` and says how many bytes that took; `None` if the
@@ -168,43 +174,63 @@ impl<'a> Frame<'a> {
         let mut writer = Writer::new(buffer);
         let w = &mut writer;
         match self {
-            Frame::Hello(hello) => w.u8(0x01).and_then(|()| hello.emit(w))?,
-            Frame::Welcome(welcome) => w.u8(0x02).and_then(|()| welcome.emit(w))?,
-            Frame::Start(start) => w.u8(0x03).and_then(|()| start.emit(w))?,
+            Frame::Hello(hello) => {
+                w.u8(0x01);
+                hello.emit(w);
+            }
+            Frame::Welcome(_) if !SERVER => w.fails(),
+            Frame::Welcome(welcome) => {
+                w.u8(0x02);
+                welcome.emit(w);
+            }
+            Frame::Start(start) => {
+                w.u8(0x03);
+                start.emit(w);
+            }
             Frame::Data(Data { seq, ask, channel, payload }) => {
-                data_head(w, *seq, *ask, *channel, payload.len())?;
-                w.bytes(payload)?;
+                data_head(w, *seq, *ask, *channel, payload.len());
+                w.bytes(payload);
             }
             Frame::Best(Best { channel, payload }) => {
-                w.u8(0x12)?;
-                channel.emit(w)?;
-                w.number(payload.len() as u64)?;
-                w.bytes(payload)?;
+                w.u8(0x12);
+                channel.emit(w);
+                w.number(payload.len() as u64);
+                w.bytes(payload);
             }
             Frame::Gap(Gap { first, last, reason }) => {
-                w.u8(0x13)?;
-                w.number(*first)?;
-                w.number(last.checked_sub(*first)? + 1)?;
-                w.u8(*reason)?;
+                w.u8(0x13);
+                w.number(*first);
+                // Beyond all numbers if there is none.
+                w.number(last.checked_sub(*first).map_or(u64::MAX, |more| more.saturating_add(1)));
+                w.u8(*reason);
             }
             Frame::Ack(Ack { durable, received, credit, missing }) => {
-                w.u8(0x14 | u8::from(*missing))?;
-                w.number(*durable)?;
-                w.number(received.checked_sub(*durable)?)?;
-                credit.emit(w)?;
+                w.u8(0x14 | u8::from(*missing));
+                w.number(*durable);
+                w.difference(*received, *durable);
+                credit.emit(w);
             }
-            Frame::Processed(seq) => w.u8(0x16).and_then(|()| w.number(*seq))?,
-            Frame::Ping(token) => w.u8(0x17).and_then(|()| w.bytes(&token.to_be_bytes()))?,
-            Frame::Pong(token) => w.u8(0x18).and_then(|()| w.bytes(&token.to_be_bytes()))?,
+            Frame::Processed(seq) => {
+                w.u8(0x16);
+                w.number(*seq);
+            }
+            Frame::Ping(token) => {
+                w.u8(0x17);
+                w.bytes(&token.to_be_bytes());
+            }
+            Frame::Pong(token) => {
+                w.u8(0x18);
+                w.bytes(&token.to_be_bytes());
+            }
             Frame::Close(Close { code, text }) => {
                 if text.len() > MAX_CLOSE_TEXT {
-                    return None;
+                    w.fails();
                 }
-                w.bytes(&[0x1f, *code, text.len() as u8])?;
-                w.bytes(text.as_bytes())?;
+                w.bytes(&[0x1f, *code, text.len() as u8]);
+                w.bytes(text.as_bytes());
             }
         }
-        Some(writer.len())
+        writer.finish()
     }
 }
 
@@ -214,8 +240,8 @@ impl Data<'_> {
     #[must_use]
     pub fn emit_head(seq: u16, ask: bool, channel: Channel, len: usize, buffer: &mut [u8]) -> Option<usize> {
         let mut writer = Writer::new(buffer);
-        data_head(&mut writer, seq, ask, channel, len)?;
-        Some(writer.len())
+        data_head(&mut writer, seq, ask, channel, len);
+        writer.finish()
     }
 
     /// How many bytes [`Data::emit_head`] writes for a payload of `len` bytes.
@@ -229,24 +255,24 @@ impl Data<'_> {
     }
 }
 
-fn data_head(writer: &mut Writer<'_>, seq: u16, ask: bool, channel: Channel, len: usize) -> Option<()> {
-    writer.u8(0x10 | u8::from(ask))?;
-    writer.bytes(&seq.to_be_bytes())?;
-    channel.emit(writer)?;
-    writer.number(len as u64)
+fn data_head(writer: &mut Writer<'_>, seq: u16, ask: bool, channel: Channel, len: usize) {
+    writer.u8(0x10 | u8::from(ask));
+    writer.bytes(&seq.to_be_bytes());
+    channel.emit(writer);
+    writer.number(len as u64);
 }
 
 impl Channel {
-    fn parse(reader: &mut Reader<'_>) -> Result<Self, FrameError> {
-        Ok(Channel { app: reader.u8()?, instance: reader.u8()?, tag: reader.u8()? })
+    fn parse(reader: &mut Reader<'_>) -> Self {
+        Channel { app: reader.u8(), instance: reader.u8(), tag: reader.u8() }
     }
 
-    fn emit(self, writer: &mut Writer<'_>) -> Option<()> {
-        writer.bytes(&[self.app, self.instance, self.tag])
+    fn emit(self, writer: &mut Writer<'_>) {
+        writer.bytes(&[self.app, self.instance, self.tag]);
     }
 }
 
-fn payload<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], FrameError> {
-    let len = reader.small()?;
+fn payload<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
+    let len = reader.small();
     reader.bytes(len)
 }

@@ -155,9 +155,9 @@ impl<'a> Opening<'a> {
             return None;
         }
         let prologue = Self::emit_prologue(self.mode, self.id, buffer)?;
-        let mut writer = Writer::new(&mut buffer[prologue..]);
-        writer.bytes(self.handshake)?;
-        Some(prologue + writer.len())
+        let mut writer = Writer::new(buffer.get_mut(prologue..)?);
+        writer.bytes(self.handshake);
+        Some(prologue + writer.finish()?)
     }
 
     /// Writes what stands before the handshake bytes, which a handshake authenticates (§15.1), and
@@ -168,10 +168,10 @@ impl<'a> Opening<'a> {
         let id = id.as_str().as_bytes();
         let fits = id.len() <= MAX_ID && (mode == 0) == (key == 0);
         let mut writer = Writer::new(fits.then_some(buffer)?);
-        writer.bytes(&MAGIC)?;
-        writer.bytes(&[VERSION, mode, key, id.len() as u8])?;
-        writer.bytes(id)?;
-        Some(writer.len())
+        writer.bytes(&MAGIC);
+        writer.bytes(&[VERSION, mode, key, id.len() as u8]);
+        writer.bytes(id);
+        writer.finish()
     }
 }
 
@@ -204,14 +204,13 @@ impl<'a> Answer<'a> {
             return None;
         }
         let mut writer = Writer::new(buffer);
-        writer.bytes(&MAGIC)?;
-        writer.bytes(&[self.version, self.verdict, len as u8])?;
-        writer.bytes(self.handshake)?;
-        Some(writer.len())
+        writer.bytes(&MAGIC);
+        writer.bytes(&[self.version, self.verdict, len as u8]);
+        writer.bytes(self.handshake);
+        writer.finish()
     }
 }
 
 fn check_magic(bytes: &[u8]) -> Result<(), OpeningError> {
-    let len = bytes.len().min(MAGIC.len());
-    if bytes[..len] == MAGIC[..len] { Ok(()) } else { Err(OpeningError::Magic) }
+    if bytes.iter().zip(&MAGIC).all(|(byte, expected)| byte == expected) { Ok(()) } else { Err(OpeningError::Magic) }
 }

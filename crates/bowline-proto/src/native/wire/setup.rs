@@ -1,6 +1,6 @@
 //! The three frames that start a link (§9.2, §10.2).
 
-use super::{FrameError, MAX_BODY, MIN_BODY, NUMBER_LIMIT, Reader, Writer};
+use super::{MAX_BODY, MIN_BODY, Reader, Writer};
 
 /// Most messages that credit can be given for (§9.2).
 pub const MAX_CREDIT: u64 = 16_384;
@@ -87,112 +87,109 @@ pub struct Credit {
     pub bytes: u64,
 }
 
-fn max_body(reader: &mut Reader<'_>) -> Result<u16, FrameError> {
-    let len = reader.small()?;
-    if (MIN_BODY..=MAX_BODY).contains(&len) { Ok(len) } else { Err(FrameError::Invalid) }
+fn max_body(reader: &mut Reader<'_>) -> u16 {
+    let len = reader.small();
+    reader.check((MIN_BODY..=MAX_BODY).contains(&len));
+    len
 }
 
 impl Hello {
-    pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self, FrameError> {
-        let version = reader.u8()?;
-        Ok(Hello {
-            version,
-            features: reader.small()?,
-            epoch: reader.number()?,
-            keepalive: reader.small()?,
-            max_body: max_body(reader)?,
-        })
+    pub(super) fn parse(reader: &mut Reader<'_>) -> Self {
+        Hello {
+            version: reader.u8(),
+            features: reader.small(),
+            epoch: reader.number(),
+            keepalive: reader.small(),
+            max_body: max_body(reader),
+        }
     }
 
-    pub(super) fn emit(&self, writer: &mut Writer<'_>) -> Option<()> {
-        writer.u8(self.version)?;
-        writer.number(self.features.into())?;
-        writer.number(self.epoch)?;
-        writer.number(self.keepalive.into())?;
-        writer.number(self.max_body.into())
+    pub(super) fn emit(&self, writer: &mut Writer<'_>) {
+        writer.u8(self.version);
+        writer.number(self.features.into());
+        writer.number(self.epoch);
+        writer.number(self.keepalive.into());
+        writer.number(self.max_body.into());
     }
 }
 
 impl Welcome {
-    pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self, FrameError> {
-        let version = reader.u8()?;
-        let outcome = match reader.u8()? {
+    pub(super) fn parse(reader: &mut Reader<'_>) -> Self {
+        let (version, outcome) = (reader.u8(), reader.u8());
+        reader.check(outcome <= 3);
+        let outcome = match outcome {
             0 => Outcome::Resumed,
             1 => Outcome::New,
             2 => Outcome::Forgotten,
-            3 => Outcome::Quarantined,
-            _ => return Err(FrameError::Invalid),
+            _ => Outcome::Quarantined,
         };
-        Ok(Welcome {
+        Welcome {
             version,
             outcome,
-            features: reader.small()?,
-            epoch: reader.number()?,
-            keepalive: reader.small()?,
-            max_body: max_body(reader)?,
-            cursors: Cursors::parse(reader)?,
-            credit: Credit::parse(reader)?,
-        })
+            features: reader.small(),
+            epoch: reader.number(),
+            keepalive: reader.small(),
+            max_body: max_body(reader),
+            cursors: Cursors::parse(reader),
+            credit: Credit::parse(reader),
+        }
     }
 
-    pub(super) fn emit(&self, writer: &mut Writer<'_>) -> Option<()> {
-        writer.u8(self.version)?;
+    pub(super) fn emit(&self, writer: &mut Writer<'_>) {
+        writer.u8(self.version);
         writer.u8(match self.outcome {
             Outcome::Resumed => 0,
             Outcome::New => 1,
             Outcome::Forgotten => 2,
             Outcome::Quarantined => 3,
-        })?;
-        writer.number(self.features.into())?;
-        writer.number(self.epoch)?;
-        writer.number(self.keepalive.into())?;
-        writer.number(self.max_body.into())?;
-        self.cursors.emit(writer)?;
-        self.credit.emit(writer)
+        });
+        writer.number(self.features.into());
+        writer.number(self.epoch);
+        writer.number(self.keepalive.into());
+        writer.number(self.max_body.into());
+        self.cursors.emit(writer);
+        self.credit.emit(writer);
     }
 }
 
 impl Start {
-    pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self, FrameError> {
-        Ok(Start { epoch: reader.number()?, cursors: Cursors::parse(reader)?, credit: Credit::parse(reader)? })
+    pub(super) fn parse(reader: &mut Reader<'_>) -> Self {
+        Start { epoch: reader.number(), cursors: Cursors::parse(reader), credit: Credit::parse(reader) }
     }
 
-    pub(super) fn emit(&self, writer: &mut Writer<'_>) -> Option<()> {
-        writer.number(self.epoch)?;
-        self.cursors.emit(writer)?;
-        self.credit.emit(writer)
+    pub(super) fn emit(&self, writer: &mut Writer<'_>) {
+        writer.number(self.epoch);
+        self.cursors.emit(writer);
+        self.credit.emit(writer);
     }
 }
 
 impl Cursors {
-    fn parse(reader: &mut Reader<'_>) -> Result<Self, FrameError> {
-        let durable = reader.number()?;
-        let received = sum(durable, reader.number()?)?;
-        let (acked, last) = (reader.number()?, reader.number()?);
-        if acked <= last { Ok(Cursors { durable, received, acked, last }) } else { Err(FrameError::Invalid) }
+    fn parse(reader: &mut Reader<'_>) -> Self {
+        let durable = reader.number();
+        let received = reader.sum(durable);
+        let (acked, last) = (reader.number(), reader.number());
+        reader.check(acked <= last);
+        Cursors { durable, received, acked, last }
     }
 
-    fn emit(&self, writer: &mut Writer<'_>) -> Option<()> {
-        writer.number(self.durable)?;
-        writer.number(self.received.checked_sub(self.durable)?)?;
-        writer.number(self.acked)?;
-        writer.number(self.last)
+    fn emit(&self, writer: &mut Writer<'_>) {
+        writer.number(self.durable);
+        writer.difference(self.received, self.durable);
+        writer.number(self.acked);
+        writer.number(self.last);
     }
 }
 
 impl Credit {
-    pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self, FrameError> {
-        let (messages, bytes) = (reader.number()?, reader.number()?);
-        if messages <= MAX_CREDIT { Ok(Credit { messages, bytes }) } else { Err(FrameError::Invalid) }
+    pub(super) fn parse(reader: &mut Reader<'_>) -> Self {
+        let (messages, bytes) = (reader.number(), reader.number());
+        reader.check(messages <= MAX_CREDIT);
+        Credit { messages, bytes }
     }
 
-    pub(super) fn emit(&self, writer: &mut Writer<'_>) -> Option<()> {
-        writer.number(self.messages)?;
-        writer.number(self.bytes)
+    pub(super) fn emit(&self, writer: &mut Writer<'_>) {
+        writer.number(self.messages);
+        writer.number(self.bytes);
     }
-}
-
-/// The sum of two numbers off the wire, which is one too.
-pub(super) fn sum(a: u64, b: u64) -> Result<u64, FrameError> {
-    Some(a + b).filter(|&sum| sum < NUMBER_LIMIT).ok_or(FrameError::Invalid)
 }

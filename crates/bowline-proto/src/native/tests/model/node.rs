@@ -252,7 +252,7 @@ impl Node {
 /// Everything that decides what happens next. Counters decide nothing, nor do deadlines, as time stands still.
 impl Hash for Node {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Session { side: _, epoch, epoch_stored, offered, serial, active, failed, tx, rx, counters: _ } =
+        let Session { server: _, epoch, epoch_stored, offered, serial, active, failed, tx, rx, counters: _ } =
             &self.session;
         (epoch, epoch_stored, offered, serial, active, failed, tx, rx).hash(state);
         for (conn, link) in &self.links {

@@ -1,0 +1,9 @@
+//! Says where the linker finds the map of the board's memory.
+
+fn main() {
+    println!("cargo::rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));
+    for argument in ["--nmagic", "-Tlink.x"] {
+        println!("cargo::rustc-link-arg-bins={argument}");
+    }
+    println!("cargo::rerun-if-changed=memory.x");
+}
