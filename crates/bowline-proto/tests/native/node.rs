@@ -25,8 +25,8 @@ pub(crate) struct Node {
     held: VecDeque<(Instant, Ticket, u64)>,
     /// Stores and applications dawdle.
     pub(crate) moody: bool,
-    /// What earlier lives held that is gone.
-    pub(crate) lives: Vec<Disk>,
+    /// What earlier lives held that is gone, and the epoch each was in at its end.
+    pub(crate) lives: Vec<(u64, Disk)>,
     pub(crate) seen: Seen,
 }
 
@@ -118,11 +118,11 @@ impl Node {
         self.links.clear();
         self.held.clear();
         self.best_effort.clear();
-        let acked = self.session.acked();
+        let (acked, epoch) = (self.session.acked(), self.session.epoch());
         let (session, gone) = self.store.restarts(self.side);
         self.session = session;
         self.seen.older_acked += u64::from(self.session.acked() < acked && self.session.epoch() != 0);
-        self.lives.extend(gone);
+        self.lives.extend(gone.map(|disk| (epoch, disk)));
     }
 
     /// Takes the session's counters, which die with the process.
