@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::Listener;
 use crate::keys::Proof;
+use crate::lobby::Guest;
 use crate::login::{self, First, FirstLine, Refusal};
 use crate::native::{self, Prepared};
 use crate::opening::NativeLogin;
@@ -58,8 +59,13 @@ pub(crate) async fn run(
         match accepted {
             Ok((stream, peer)) => {
                 short_of = false;
+                let guest = tokio::select! {
+                    biased;
+                    _ = stop.wait_for(|stop| *stop) => break,
+                    guest = shared.lobby.enter() => guest,
+                };
                 shared.counters.connections.one();
-                connections.spawn(serve(Arc::clone(&shared), stream, peer, kind, permit));
+                connections.spawn(serve(Arc::clone(&shared), stream, peer, kind, permit, guest));
             }
             Err(error) if is_shortage(&error) => {
                 if !std::mem::replace(&mut short_of, true) {
@@ -100,9 +106,16 @@ fn is_shortage(error: &io::Error) -> bool {
 ///
 /// There is a task of this for each link, and most of them do nothing: what comes before the link is in a box that goes
 /// when the link begins, as is the link itself, and little else is kept across an await.
-async fn serve(shared: Arc<Shared>, stream: Stream, peer: SocketAddr, kind: Kind, permit: OwnedSemaphorePermit) {
+async fn serve(
+    shared: Arc<Shared>,
+    stream: Stream,
+    peer: SocketAddr,
+    kind: Kind,
+    permit: OwnedSemaphorePermit,
+    guest: Guest,
+) {
     let mut claimed = None;
-    let entered = Box::pin(enter(&shared, stream, peer, kind, &mut claimed)).await;
+    let entered = Box::pin(enter(&shared, stream, peer, kind, guest, &mut claimed)).await;
     match entered {
         Ok(Entered::Native(prepared)) => {
             let Prepared { attachment, proof, drive } = unboxed(prepared);
@@ -145,16 +158,18 @@ async fn enter(
     mut stream: Stream,
     peer: SocketAddr,
     kind: Kind,
+    guest: Guest,
     claimed: &mut Option<Box<str>>,
 ) -> Result<Entered, Refusal> {
     let login = {
-        let mut guest = shared.lobby.enter();
+        // From now on it is the guest who is waited for.
+        guest.is_heard();
         let mut stop = shared.stop.subscribe();
         let login = async {
-            Ok(match login::read(&mut stream).await? {
+            Ok(match login::read(&mut stream, &guest).await? {
                 First::Line(line) => Login::Line(line),
                 First::Native(input) => {
-                    Login::Native(opening::read(shared, &mut stream, peer, kind, input, claimed).await?)
+                    Login::Native(opening::read(shared, &mut stream, &guest, peer, kind, input, claimed).await?)
                 }
             })
         };

@@ -1,5 +1,6 @@
 //! Native openings: who may come in, before anything is made for them (§8.2, §15).
 
+use std::io;
 use std::net::SocketAddr;
 
 use bowline_link::Stream;
@@ -8,6 +9,7 @@ use bowline_secure::{Carrier, Decision, Gate, KeyId, MAX_ANSWER, Standing, Trans
 
 use crate::keys::Proof;
 use crate::listener::Kind;
+use crate::lobby::Guest;
 use crate::login::Refusal;
 use crate::server::Shared;
 
@@ -58,14 +60,32 @@ impl Input {
     }
 
     /// Reads some more.
-    async fn fill(&mut self, stream: &mut Stream) -> Result<(), Refusal> {
+    async fn fill(&mut self, stream: &mut Stream, guest: &Guest) -> Result<(), Refusal> {
         match stream.read(&mut self.bytes[self.len..]).await {
             // Or the buffer is full, and nothing in it was an opening or a record. Neither is so long.
             Ok(0) | Err(_) => Err(Refusal::Closed),
             Ok(count) => {
                 self.len += count;
+                guest.is_heard();
                 Ok(())
             }
+        }
+    }
+
+    /// Whether the peer has gone, which nothing is computed for: who has waited for too long is among the others when
+    /// everybody comes at once.
+    fn is_over(&mut self, stream: &mut Stream) -> bool {
+        let room = &mut self.bytes[self.len..];
+        // Reading nothing looks like the end.
+        if room.is_empty() {
+            return false;
+        }
+        match stream.try_read(room) {
+            Ok(count) => {
+                self.len += count;
+                count == 0
+            }
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         }
     }
 }
@@ -77,6 +97,7 @@ impl Input {
 pub(crate) async fn read(
     shared: &Shared,
     stream: &mut Stream,
+    guest: &Guest,
     peer: SocketAddr,
     kind: Kind,
     mut input: Input,
@@ -84,19 +105,21 @@ pub(crate) async fn read(
 ) -> Result<NativeLogin, Refusal> {
     let mut gate = Gate::new(Carrier::Lossless);
     loop {
-        let opening = match Opening::parse(input.get()) {
+        let (id, mode): (Option<Box<str>>, _) = match Opening::parse(input.get()) {
             Ok(None) => {
-                input.fill(stream).await?;
+                input.fill(stream, guest).await?;
                 continue;
             }
-            Ok(Some((opening, _))) => Some(opening),
-            Err(_) => None,
+            Ok(Some((opening, _))) => (Some(opening.id.as_str().into()), Some(opening.mode)),
+            Err(_) => (None, None),
         };
-        let id: Option<Box<str>> = opening.map(|opening| opening.id.as_str().into());
+        if matches!(mode, Some(Mode::Noise { .. } | Mode::Keyed { .. })) && input.is_over(stream) {
+            return Err(Refusal::Closed);
+        }
         claimed.clone_from(&id);
         let mut answer = [0; MAX_ANSWER];
         let mut standing = None;
-        let (decided, len) = match (opening.map(|opening| opening.mode), shared.gate.dialects.native) {
+        let (decided, len) = match (mode, shared.gate.dialects.native) {
             (Some(Mode::Noise { .. } | Mode::Keyed { .. }), true)
                 if !shared.handshakes.take(peer.ip(), shared.keys.now()) =>
             {
@@ -122,7 +145,7 @@ pub(crate) async fn read(
                     let (proof, rest) = (Proof::Key(key_id, key), input.get().to_vec());
                     return Ok(NativeLogin { id, proof, transport: Some(transport), first: Vec::new(), rest });
                 }
-                return confirm(stream, id, Proof::Key(key_id, key), transport, input).await;
+                return confirm(stream, guest, id, Proof::Key(key_id, key), transport, input).await;
             }
             (Decided::Refused(refusal), _) => {
                 discard(stream);
@@ -180,6 +203,7 @@ fn decide(
 /// Waits for the first record and opens it.
 async fn confirm(
     stream: &mut Stream,
+    guest: &Guest,
     id: Box<str>,
     proof: Proof,
     mut transport: Transport,
@@ -188,7 +212,7 @@ async fn confirm(
     let limit = MIN_BODY + Carrier::Lossless.overhead() as u16;
     loop {
         match record::next(input.get(), limit).map_err(|_| Refusal::Unconfirmed)? {
-            None => input.fill(stream).await?,
+            None => input.fill(stream, guest).await?,
             Some(body) => {
                 let rest = input.get()[body.end..].to_vec();
                 let first = transport.open(&mut input.bytes[body]).map_err(|_| Refusal::Unconfirmed)?.to_vec();

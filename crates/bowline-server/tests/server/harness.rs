@@ -172,6 +172,14 @@ impl Board {
         Board::new(soon(socket.connect(server.addresses()[0])).await.expect("the server listens"))
     }
 
+    /// Connects and writes a line before the server can do anything, where both share a thread.
+    pub(crate) fn says_at_once(server: &Server, line: &str) -> Board {
+        let mut stream = std::net::TcpStream::connect(server.addresses()[0]).expect("the system's queue has room");
+        stream.write_all(format!("{line}\n").as_bytes()).expect("a short line");
+        stream.set_nonblocking(true).expect("a TCP socket");
+        Board::new(TcpStream::from_std(stream).expect("a runtime"))
+    }
+
     fn new(stream: TcpStream) -> Board {
         stream.set_nodelay(true).expect("a TCP socket");
         Board { stream, input: Vec::new(), scanned: 0, alive: false }

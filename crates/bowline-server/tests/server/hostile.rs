@@ -175,6 +175,16 @@ async fn r38_a_full_lobby_shows_the_oldest_out() {
 }
 
 #[tokio::test]
+async fn a_full_lobby_takes_everybody_who_comes_at_once_and_shows_nobody_out() {
+    let server = server().max_logins(4).on_device(echo).start().await.unwrap();
+    let mut boards: Vec<_> = (0..60).map(|at| Board::says_at_once(&server, &format!("2c00ffh{at}"))).collect();
+    for board in &mut boards {
+        board.is_up().await;
+    }
+    assert_eq!((server.stats().logins, refused(&server)), (60, 0));
+}
+
+#[tokio::test]
 async fn r38_temporary_devices_expire_and_are_counted() {
     let server = server().admission(bowline_server::Admission { allow: vec!["*".to_owned()], ..only(&["kept"]) });
     let server = server.expiry(millis(100)).start().await.unwrap();

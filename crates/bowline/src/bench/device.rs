@@ -339,6 +339,8 @@ impl Device {
             }
         };
         drop(permit);
+        // The link may have ended before the order to expect that was seen.
+        self.handle_order();
         if matches!(self.order, Order::Cut | Order::ExpectCut) && is_up && !self.was_cut {
             (self.was_cut, self.cut_at) = (true, Some(clock.now()));
         }
