@@ -13,7 +13,7 @@ use embedded_io_async::{Error as _, ErrorKind, Read, Write};
 
 use crate::seal::{Ticket, Transport};
 use crate::shared::{Shared, count};
-use crate::wire::Wire;
+use crate::wire::{Wire, write_all};
 use crate::{DownReason, Outbox, clock};
 
 /// More than any frame takes that carries no payload.
@@ -69,7 +69,7 @@ impl<'p, O: Outbox> Pump<'p, O> {
                 Ok(wait) => wait,
                 Err(reason) => {
                     if self.wire.finish(self.seal.as_mut()) {
-                        let _ = with_timeout(FAREWELL, connection.write_all(self.wire.unwritten())).await;
+                        let _ = with_timeout(FAREWELL, write_all(connection, self.wire.unwritten())).await;
                     }
                     return reason;
                 }

@@ -5,12 +5,12 @@ use bowline_proto::native::wire::{Answer, Mode, Opening};
 use bowline_secure::{AnswerError, MAX_ANSWER};
 #[cfg(feature = "keys")]
 use bowline_secure::{Carrier, Ephemeral, Handshake, Keyed, Resumed, Resumption};
-use embedded_io_async::{Error as _, Read, Write};
+use embedded_io_async::{Read, Write};
 
 #[cfg(feature = "keys")]
 use crate::clock;
 use crate::seal::{Ticket, Transport};
-use crate::wire::Wire;
+use crate::wire::{Wire, write_all};
 use crate::{DownReason, Security};
 
 /// More than an answer holds.
@@ -99,11 +99,7 @@ async fn exchange<C: Read + Write, T>(
     len: usize,
     mut finish: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, AnswerError>,
 ) -> Result<T, DownReason> {
-    let transport = |error: C::Error| DownReason::Transport(error.kind());
-    connection
-        .write_all(wire.opening().and_then(|opening| opening.get(..len)).unwrap_or_default())
-        .await
-        .map_err(transport)?;
+    write_all(connection, wire.opening().and_then(|opening| opening.get(..len)).unwrap_or_default()).await?;
     loop {
         if let Some((answer, len)) = finish(wire.input()).map_err(DownReason::Opening)? {
             wire.consume(len);

@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 use bowline_proto::native::wire::{DATA_OVERHEAD, MIN_BODY, record};
 use bowline_secure::{Carrier, MAX_OPENING};
-use embedded_io_async::{Error as _, Read};
+use embedded_io_async::{Error as _, ErrorKind, Read, Write};
 
 use crate::DownReason;
 use crate::seal::Transport;
@@ -15,6 +15,17 @@ pub(crate) const OVERHEAD: usize = record::HEADER + Carrier::Lossless.overhead()
 /// The smallest buffer: an opening goes in, and with it the smallest body.
 pub(crate) const MIN_BUFFER: usize = 160;
 const _: () = assert!(MIN_BUFFER >= MAX_OPENING && MIN_BUFFER >= MIN_BODY as usize + OVERHEAD);
+
+/// Writes all of it. A network that says that it has written nothing, or more than there was, breaks its trait, and the link is over:
+/// the trait's own way to write all panics.
+pub(crate) async fn write_all<C: Write>(connection: &mut C, mut bytes: &[u8]) -> Result<(), DownReason> {
+    while !bytes.is_empty() {
+        let count = connection.write(bytes).await.map_err(|error| DownReason::Transport(error.kind()))?;
+        let rest = bytes.get(count..).filter(|_| count > 0);
+        bytes = rest.ok_or(DownReason::Transport(ErrorKind::WriteZero))?;
+    }
+    Ok(())
+}
 
 pub(crate) struct Wire<'b> {
     input: &'b mut [u8],

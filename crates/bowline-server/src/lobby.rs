@@ -76,6 +76,7 @@ impl Lobby {
                 }
             };
             tokio::select! {
+                biased;
                 () = &mut moved => moved.set(self.moved.notified()),
                 () = silence => {}
             }

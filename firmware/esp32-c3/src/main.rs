@@ -10,7 +10,7 @@ mod wifi;
 use core::fmt::Write as _;
 
 use bowline_embedded::{
-    Address, Client, Config, Guard, LinkState, Provision, Resources, Slot, Watchdog, buffer_for, inbox_for,
+    Address, Client, Config, FrameFilter, Guard, LinkState, Provision, Resources, Slot, Watchdog, buffer_for, inbox_for,
 };
 use bowline_flash::Clock;
 use embassy_embedded_hal::adapter::BlockingAsync;
@@ -71,7 +71,8 @@ async fn main(spawner: Spawner) {
     static SOCKETS: StaticCell<StackResources<3>> = StaticCell::new();
     let addresses = embassy_net::Config::dhcpv4(DhcpConfig::default());
     let sockets = SOCKETS.init(StackResources::new());
-    let (stack, network) = embassy_net::new(Interface::station(), addresses, sockets, u64::from_le_bytes(seed));
+    let (stack, network) =
+        embassy_net::new(FrameFilter::new(Interface::station()), addresses, sockets, u64::from_le_bytes(seed));
     spawner.spawn(networks(network).expect("spawned once"));
     let wifi = Wifi::new(controller, stack);
 
@@ -156,7 +157,7 @@ impl Watchdog for Dog {
 }
 
 #[task]
-async fn networks(mut runner: embassy_net::Runner<'static, Interface>) -> ! {
+async fn networks(mut runner: embassy_net::Runner<'static, FrameFilter<Interface>>) -> ! {
     runner.run().await
 }
 

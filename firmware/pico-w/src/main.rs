@@ -10,7 +10,7 @@ mod wifi;
 use core::fmt::Write as _;
 
 use bowline_embedded::{
-    Address, Client, Config, Guard, LinkState, Provision, Resources, Slot, Watchdog, buffer_for, inbox_for,
+    Address, Client, Config, FrameFilter, Guard, LinkState, Provision, Resources, Slot, Watchdog, buffer_for, inbox_for,
 };
 use bowline_flash::Clock;
 use cyw43_pio::{DEFAULT_CLOCK_DIVIDER, PioSpi};
@@ -92,7 +92,7 @@ async fn main(spawner: Spawner) {
     static SOCKETS: StaticCell<StackResources<3>> = StaticCell::new();
     let addresses = embassy_net::Config::dhcpv4(DhcpConfig::default());
     let sockets = SOCKETS.init(StackResources::new());
-    let (stack, network) = embassy_net::new(device, addresses, sockets, u64::from_le_bytes(seed));
+    let (stack, network) = embassy_net::new(FrameFilter::new(device), addresses, sockets, u64::from_le_bytes(seed));
     spawner.spawn(networks(network).expect("spawned once"));
     let wifi = Wifi::new(control, stack).await;
 
@@ -205,7 +205,7 @@ async fn radios(radio: Radio) -> ! {
 }
 
 #[task]
-async fn networks(mut runner: embassy_net::Runner<'static, cyw43::NetDriver<'static>>) -> ! {
+async fn networks(mut runner: embassy_net::Runner<'static, FrameFilter<cyw43::NetDriver<'static>>>) -> ! {
     runner.run().await
 }
 

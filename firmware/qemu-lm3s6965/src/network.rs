@@ -3,7 +3,7 @@
 use core::convert::Infallible;
 
 use bowline_coprocessor::Access;
-use bowline_embedded::Network;
+use bowline_embedded::{FrameFilter, Network};
 use bowline_emulated::host::{self, say};
 use embassy_executor::{Spawner, task};
 use embassy_net::{DhcpConfig, Stack, StackResources};
@@ -23,14 +23,15 @@ pub fn starts(spawner: Spawner) -> Stack<'static> {
     static SOCKETS: StaticCell<StackResources<2>> = StaticCell::new();
     let config = embassy_net::Config::dhcpv4(DhcpConfig::default());
     let sockets = SOCKETS.init(StackResources::new());
-    let (stack, network) = embassy_net::new(Ethernet::new(), config, sockets, u64::from_le_bytes(seed));
+    let (stack, network) =
+        embassy_net::new(FrameFilter::new(Ethernet::new()), config, sockets, u64::from_le_bytes(seed));
     lets_through(Interrupt(ethernet::INTERRUPT));
     spawner.spawn(networks(network).expect("spawned once"));
     stack
 }
 
 #[task]
-async fn networks(mut runner: embassy_net::Runner<'static, Ethernet>) -> ! {
+async fn networks(mut runner: embassy_net::Runner<'static, FrameFilter<Ethernet>>) -> ! {
     runner.run().await
 }
 

@@ -4,6 +4,7 @@
 use bowline_embedded_host as _;
 
 mod cancel;
+mod filter;
 mod gaps;
 mod guard;
 mod lines;
