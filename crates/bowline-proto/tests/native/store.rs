@@ -29,15 +29,6 @@ pub(crate) enum Arrival {
     Gap(u64),
 }
 
-impl Arrival {
-    pub(crate) fn text(&self) -> Option<&str> {
-        match self {
-            Arrival::Text(text) => Some(text),
-            Arrival::Gap(_) => None,
-        }
-    }
-}
-
 /// Work for the store.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
