@@ -166,7 +166,7 @@ async fn enter(
         guest.is_heard();
         let mut stop = shared.stop.subscribe();
         let login = async {
-            Ok(match login::read(&mut stream, &guest).await? {
+            Ok(match login::read(&mut stream).await? {
                 First::Line(line) => Login::Line(line),
                 First::Native(input) => {
                     Login::Native(opening::read(shared, &mut stream, &guest, peer, kind, input, claimed).await?)

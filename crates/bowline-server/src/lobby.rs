@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Holds a bounded number of connections before their login. One too many waits at the door until there is a place.
 ///
-/// A guest that has been silent for long is shown out then: devices say at once what they have to, so that it is the
+/// A guest that has said nothing whole for long is shown out then: devices say at once what they have to, so that it is the
 /// least likely to be one. Those that wait for the server are not silent. When everybody comes back at once, it takes
 /// as many as it can let in, and leaves the others to the system's queue.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Inside {
 }
 
 impl Guest {
-    /// It has said something: it is here now, and stays.
+    /// It has said something whole, or it is only now that the server listens: it is here, and stays.
     pub(crate) fn is_heard(&self) {
         let mut inside = self.lobby.lock();
         let Some(mut seat) = inside.guests.remove(&self.number.load(Ordering::Relaxed)) else { return };

@@ -10,7 +10,6 @@ use bowline_proto::Dialect;
 use bowline_proto::native::wire::MAX_OPENING;
 use bowline_proto::wire::login::{self, Login, LoginError, Opening};
 
-use crate::lobby::Guest;
 use crate::opening::Input;
 use crate::stats::{Counter, Counters};
 
@@ -113,7 +112,7 @@ pub(crate) enum First {
 }
 
 /// Reads the login line. Takes no more than this one buffer, whatever is sent.
-pub(crate) async fn read(stream: &mut Stream, guest: &Guest) -> Result<First, Refusal> {
+pub(crate) async fn read(stream: &mut Stream) -> Result<First, Refusal> {
     let mut buffer = [0; 512];
     let mut len = 0;
     loop {
@@ -123,7 +122,6 @@ pub(crate) async fn read(stream: &mut Stream, guest: &Guest) -> Result<First, Re
             Ok(0) | Err(_) => return Err(Refusal::Closed),
             Ok(count) => len += count,
         }
-        guest.is_heard();
         if Opening::of(buffer[0]) == Opening::Native {
             return Ok(First::Native(Input::new(&buffer[..len])));
         }

@@ -60,13 +60,12 @@ impl Input {
     }
 
     /// Reads some more.
-    async fn fill(&mut self, stream: &mut Stream, guest: &Guest) -> Result<(), Refusal> {
+    async fn fill(&mut self, stream: &mut Stream) -> Result<(), Refusal> {
         match stream.read(&mut self.bytes[self.len..]).await {
             // Or the buffer is full, and nothing in it was an opening or a record. Neither is so long.
             Ok(0) | Err(_) => Err(Refusal::Closed),
             Ok(count) => {
                 self.len += count;
-                guest.is_heard();
                 Ok(())
             }
         }
@@ -107,10 +106,14 @@ pub(crate) async fn read(
     loop {
         let (id, mode): (Option<Box<str>>, _) = match Opening::parse(input.get()) {
             Ok(None) => {
-                input.fill(stream, guest).await?;
+                input.fill(stream).await?;
                 continue;
             }
-            Ok(Some((opening, _))) => (Some(opening.id.as_str().into()), Some(opening.mode)),
+            Ok(Some((opening, _))) => {
+                // A whole one, and not each byte: otherwise a guest could stay by saying little.
+                guest.is_heard();
+                (Some(opening.id.as_str().into()), Some(opening.mode))
+            }
             Err(_) => (None, None),
         };
         if matches!(mode, Some(Mode::Noise { .. } | Mode::Keyed { .. })) && input.is_over(stream) {
@@ -145,7 +148,7 @@ pub(crate) async fn read(
                     let (proof, rest) = (Proof::Key(key_id, key), input.get().to_vec());
                     return Ok(NativeLogin { id, proof, transport: Some(transport), first: Vec::new(), rest });
                 }
-                return confirm(stream, guest, id, Proof::Key(key_id, key), transport, input).await;
+                return confirm(stream, id, Proof::Key(key_id, key), transport, input).await;
             }
             (Decided::Refused(refusal), _) => {
                 discard(stream);
@@ -203,7 +206,6 @@ fn decide(
 /// Waits for the first record and opens it.
 async fn confirm(
     stream: &mut Stream,
-    guest: &Guest,
     id: Box<str>,
     proof: Proof,
     mut transport: Transport,
@@ -212,7 +214,7 @@ async fn confirm(
     let limit = MIN_BODY + Carrier::Lossless.overhead() as u16;
     loop {
         match record::next(input.get(), limit).map_err(|_| Refusal::Unconfirmed)? {
-            None => input.fill(stream, guest).await?,
+            None => input.fill(stream).await?,
             Some(body) => {
                 let rest = input.get()[body.end..].to_vec();
                 let first = transport.open(&mut input.bytes[body]).map_err(|_| Refusal::Unconfirmed)?.to_vec();

@@ -175,6 +175,28 @@ async fn r38_a_full_lobby_shows_the_oldest_out() {
 }
 
 #[tokio::test]
+async fn r38_saying_little_keeps_no_place_in_the_lobby() {
+    let server = server().max_logins(2).on_device(echo).start().await.unwrap();
+    let mut dribblers = [Board::connects(&server).await, Board::connects(&server).await];
+    eventually(|| server.stats().connections == 2).await;
+    let dribbling = async {
+        loop {
+            for dribbler in &mut dribblers {
+                // One of them is shown out.
+                let _ = dribbler.try_writes("a").await;
+            }
+            tokio::time::sleep(millis(20)).await;
+        }
+    };
+    let works = async { round_trip(&mut Board::logs_in_h(&server, "h").await, 0).await };
+    tokio::select! {
+        () = dribbling => {}
+        _ = works => {}
+    }
+    assert_eq!((server.stats().refused_evicted, server.stats().refused_timeout), (1, 0));
+}
+
+#[tokio::test]
 async fn a_full_lobby_takes_everybody_who_comes_at_once_and_shows_nobody_out() {
     let server = server().max_logins(4).on_device(echo).start().await.unwrap();
     let mut boards: Vec<_> = (0..60).map(|at| Board::says_at_once(&server, &format!("2c00ffh{at}"))).collect();
