@@ -273,7 +273,7 @@ impl Apply<'_> {
     fn push_out(&mut self, device: &Arc<str>) -> Result<(), Fault> {
         let quota = self.limits.dead_letters;
         let row = self.row(device)?.clone();
-        let letters = rows::held_letters(self.db, row.key)?;
+        let letters = rows::held_letters(self.db, row.key).map_err(|failure| failure.of(device))?;
         let mut all = letters.iter().map(|(_, held)| *held).sum();
         // Only who sees all knows which are the oldest.
         rows::complete(all, row.dead).map_err(|failure| failure.in_table("dead_letter").of(device))?;

@@ -151,10 +151,11 @@ fn letters_complete(found: Held, row: &DeviceRow) -> Result<(), Failure> {
 fn letters(db: &Connection, sql: &str, values: &[i64]) -> Result<Vec<Letter>, Failure> {
     let mut select = db.prepare_cached(sql)?;
     let mut rows = select.query(rusqlite::params_from_iter(values))?;
-    let mut letters = Vec::new();
+    let mut letters: Vec<Letter> = Vec::new();
     while let Some(row) = rows.next()? {
         letters.push(rows::letter(row).map_err(|failure| failure.in_table("dead_letter"))?);
     }
+    rows::in_order(letters.iter().map(|letter| letter.id))?;
     Ok(letters)
 }
 

@@ -242,7 +242,17 @@ pub(crate) fn held_letters(db: &Connection, key: Key) -> Result<Vec<(i64, Held)>
     let sql = "SELECT id, length(header) + length(payload), checksum FROM dead_letter WHERE device = ?1 ORDER BY id";
     let mut select = db.prepare_cached(sql)?;
     let letter = |row: &Row<'_>| Ok((row.get(0)?, Held { count: 1, bytes: row.get(1)?, sum: row.get(2)? }));
-    Ok(select.query_map([key], letter)?.collect::<rusqlite::Result<_>>()?)
+    let letters = select.query_map([key], letter)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    in_order(letters.iter().map(|(id, _)| *id))?;
+    Ok(letters)
+}
+
+/// Names of dead letters are read by an index, which may have another one for a letter than its row has: they do not come in order then.
+pub(crate) fn in_order(ids: impl Iterator<Item = i64>) -> Result<(), Failure> {
+    if ids.is_sorted_by(|before, next| before < next) {
+        return Ok(());
+    }
+    Err(Failure::damaged("its index by device").in_table("dead_letter"))
 }
 
 /// Columns of a dead letter, as [`letter`] reads them.

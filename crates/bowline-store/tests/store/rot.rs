@@ -441,6 +441,29 @@ fn a_dead_letter_that_damage_made_older_is_not_dropped_for_the_oldest() {
     assert!(matches!(error, CommitError::Damaged { .. }), "{error}");
 }
 
+/// An index that has another name for a letter than its row: all are there, and those that come later are read before it.
+#[test]
+fn dead_letters_are_read_in_order_or_not_at_all() {
+    let folder = filled();
+    let bury = || Change::Bury { device: "a".into(), letter: letter(Direction::Sent, b"") };
+    let store = open(folder.path());
+    (0..2).for_each(|_| drop(store.commit(bury()).wait().expect("commits")));
+    drop(store);
+    let path = folder.path().join("bowline.db");
+    let mut bytes = fs::read(&path).unwrap();
+    // Device 1, letter 4: its name to sort by, and to find its row by.
+    let entry = [6, 4, 9, 1, 1, 4, 4];
+    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(&entry)).collect();
+    assert_eq!(places.len(), 1, "the index is stored otherwise");
+    bytes[places[0] + 5] = 99;
+    fs::write(&path, bytes).unwrap();
+    let store = open(folder.path());
+    assert_eq!(store.dead_letters(Some("a")).expect("readable").len(), 3);
+    store.commit(bury()).wait().expect("commits");
+    let error = store.dead_letters(Some("a")).expect_err("damaged");
+    assert!(matches!(&error, ReadError::Damaged(what) if what.starts_with("device \"a\"")), "{error}");
+}
+
 /// A key that is new by all counts, and that a row has: the row has become so by damage, and is not the transaction's fault.
 #[test]
 fn a_key_that_damage_has_taken_is_told_as_damage() {

@@ -135,7 +135,7 @@ impl Crew {
         }
     }
 
-    /// As its service manager: without room on its disk it cannot start.
+    /// As its service manager: without room on its disk it cannot start, nor without descriptors.
     fn keeps_server(&mut self) {
         for process in self.devices.iter_mut().chain(&mut self.proxies) {
             process.is_alive();
@@ -145,14 +145,17 @@ impl Crew {
             assert!(told.is_empty(), "{} says: {told}", device.name());
         }
         if self.server.has_ended() {
+            let told = last_lines(&self.server.errors());
             // It may have begun to start before the disk was empty again, and have ended after it.
             let since = |at: Duration, lasts: Duration| at + lasts + Duration::from_secs(3) > self.start.elapsed();
-            let full = |(at, fault, lasts): &_| *fault == Fault::DiskFull && since(*at, *lasts);
-            assert!(
-                self.history.iter().any(full),
-                "the server has ended by itself: {}",
-                last_lines(&self.server.errors())
-            );
+            let refuses = |fault: &Fault| match fault {
+                Fault::DiskFull => true,
+                // Taken from it while it starts. One that has started goes on without.
+                Fault::Descriptors(_) => told.contains("the server did not start"),
+                _ => false,
+            };
+            let is_refused = self.history.iter().any(|(at, fault, lasts)| refuses(fault) && since(*at, *lasts));
+            assert!(is_refused, "the server has ended by itself: {told}");
             self.refused_starts += 1;
             sleep(Duration::from_millis(100));
             self.starts_server();
