@@ -242,7 +242,10 @@ impl Apply<'_> {
             Queue::Inbox => "DELETE FROM inbox WHERE device = ?1 AND last > ?2 AND last <= ?3",
             Queue::Outbox => "DELETE FROM outbox WHERE device = ?1 AND seq > ?2 AND seq <= ?3",
         };
-        self.run(sql, params![key, clamp(after.0), clamp(until.0)])?;
+        let deleted = self.run(sql, params![key, clamp(after.0), clamp(until.0)])? as u64;
+        if queue == Queue::Outbox && deleted != rows.count {
+            return Err(Failure::damaged("others went than were read").in_table(queue).of(device).into());
+        }
         let mut taken = rows.count;
         for batch in rest {
             let sum = rows::insert_batch(db, key, &batch)?;

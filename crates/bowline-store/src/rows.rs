@@ -113,8 +113,10 @@ pub(crate) fn inbox(db: &Connection, key: Key, held: Held) -> Result<Vec<InboxMe
     )?;
     let mut rows = select.query([key])?;
     let (mut found, mut messages) = (Held::default(), Vec::new());
+    let mut before = 0;
     while let Some(row) = rows.next()? {
         let (heading, held) = heading(row, key)?;
+        before = behind(before, heading.last, u64::MAX)?;
         messages.extend(heading.read(row.get(6)?).ok_or_else(|| spoiled_batch(heading))?);
         found = found.with(held);
     }
@@ -152,8 +154,10 @@ pub(crate) fn headings(db: &Connection, key: Key, after: Seq, through: Seq) -> R
     let mut select = db.prepare_cached(sql)?;
     let mut rows = select.query([key, clamp(after.0)])?;
     let mut headings = Vec::new();
+    let mut before = after.0;
     while let Some(row) = rows.next()? {
         let (heading, held) = heading(row, key)?;
+        before = behind(before, heading.last, u64::MAX)?;
         if heading.first > through.0 {
             break;
         }
@@ -177,6 +181,14 @@ pub(crate) fn outbox(db: &Connection, key: Key, held: Held) -> Result<Vec<Outbox
     Ok(messages)
 }
 
+/// A number that is read in order, up to `through`. Where SQLite finds a row is told by other bits than those that are read of it.
+fn behind(before: u64, number: u64, through: u64) -> Result<u64, Failure> {
+    match number > before && number <= through {
+        true => Ok(number),
+        false => Err(Failure::damaged(format!("message {number} is not in its place"))),
+    }
+}
+
 /// Reads the messages of an outbox behind `after`, up to `through`, in order. Says what they are together.
 pub(crate) fn each_sent(
     db: &Connection,
@@ -190,8 +202,10 @@ pub(crate) fn each_sent(
     let mut select = db.prepare_cached(sql)?;
     let mut rows = select.query([key, clamp(after.0), clamp(through.0)])?;
     let mut found = Held::default();
+    let mut before = after.0;
     while let Some(row) = rows.next()? {
         let (message, sum) = sent(row)?;
+        before = behind(before, message.seq.0, through.0)?;
         if sum != sent_checksum(key, &message) {
             return Err(spoiled(message.seq));
         }

@@ -441,6 +441,29 @@ fn a_dead_letter_that_damage_made_older_is_not_dropped_for_the_oldest() {
     assert!(matches!(error, CommitError::Damaged { .. }), "{error}");
 }
 
+/// The row of a message that says of itself to be another device's stands where it stood: whoever looks for the one before it comes
+/// upon both.
+#[test]
+fn a_message_out_of_its_place_does_not_go_with_the_one_before_it() {
+    let folder = filled();
+    let path = folder.path().join("bowline.db");
+    let whole = fs::read(&path).unwrap();
+    let of_device_2_with_seq_3 = (0..whole.len()).filter(|at| whole[*at..].starts_with(&[2, 3]));
+    let made = of_device_2_with_seq_3.into_iter().any(|at| {
+        let mut bytes = whole.clone();
+        bytes[at] = 1;
+        fs::write(&path, bytes).unwrap();
+        let database = rusqlite::Connection::open(&path).unwrap();
+        let told = database.query_row("PRAGMA integrity_check", (), |row| row.get::<_, String>(0));
+        told.is_ok_and(|told| told.contains("not in PRIMARY KEY order for outbox"))
+    });
+    assert!(made, "the outbox is stored otherwise");
+    let store = open(folder.path());
+    let take = Change::TakeSent { device: "b".into(), seq: Seq(2) };
+    let error = store.commit(take).wait().expect_err("damaged");
+    assert!(matches!(error, CommitError::Damaged { .. }), "{error}");
+}
+
 /// An index that has another name for a letter than its row: all are there, and those that come later are read before it.
 #[test]
 fn dead_letters_are_read_in_order_or_not_at_all() {
