@@ -15,20 +15,22 @@ use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxTok
 ///   no router;
 /// - a segment of TCP from half the numbers of a stream away, when the end of the stream has just filled the window: what is further
 ///   from the board's last acknowledgement than a quarter is dropped, and before there is one, what answers no SYN;
-/// - a SYN while the other end's hardware address is being asked for: those to ports from 1,025 on, where connections begin that
-///   the board opens itself, are dropped. A board that listens does so below.
+/// - a SYN while the other end's hardware address is being asked for: to ports from 1,025 on, where connections begin that
+///   the board opens itself, those are dropped that answer nothing the board has sent. A board that listens does so below.
 ///
-/// Parts of IPv4 packets are dropped, too: nothing is known of what they make when they are joined. All else passes as it is; of
-/// IPv6 nothing is known.
+/// Parts of IPv4 packets are dropped, too: nothing is known of what they make when they are joined. All else passes as it is.
 ///
-/// `CONNECTIONS` of TCP are followed, 16 bytes each: as many as the stack has sockets, or more.
+/// It is for Ethernet and IPv4; of IPv6 nothing is known. A board that gives others addresses by DHCP cannot have it: they have none yet.
+///
+/// The last `CONNECTIONS` of TCP are followed, 16 bytes each: twice as many as the stack has sockets are enough where those that
+/// end are not replaced all the time. One that is not followed is not protected against the third.
 ///
 /// ```ignore
 /// let device = FrameFilter::<_>::new(device);
 /// let (stack, runner) = embassy_net::new(device, config, resources, seed);
 /// ```
 #[derive(Debug)]
-pub struct FrameFilter<D, const CONNECTIONS: usize = 4> {
+pub struct FrameFilter<D, const CONNECTIONS: usize = 8> {
     driver: D,
     /// Those that were heard of last first.
     connections: Cell<[Option<Connection>; CONNECTIONS]>,
@@ -105,10 +107,14 @@ impl<T: TxToken, const CONNECTIONS: usize> TxToken for Filtered<'_, T, CONNECTIO
             let made = f(frame);
             if let Some(Packet { protocol: TCP, target, payload, .. }) = ipv4(frame)
                 && let Some(sent) = Segment::of(payload)
-                && sent.flags & RST == 0
             {
                 connections.update(|mut connections| {
-                    note(&mut connections, Connection::of(&sent, target));
+                    let new = Connection::of(&sent, target);
+                    if sent.flags & RST == 0 {
+                        note(&mut connections, new)
+                    } else {
+                        forget(&mut connections, &new)
+                    }
                     connections
                 });
             }
@@ -137,8 +143,14 @@ impl Connection {
         (self.board, self.peer, self.address) == (come.target, come.source, address)
     }
 
+    fn is_same(&self, other: &Connection) -> bool {
+        (self.board, self.peer, self.address) == (other.board, other.peer, other.address)
+    }
+
     fn takes(&self, come: &Segment) -> bool {
         match self.acked {
+            // Another connection that begins, from the same port.
+            _ if come.flags & (SYN | ACK) == SYN => true,
             // Later or earlier than a quarter of all numbers: nothing of the kind is on its way.
             Some(acked) => come.seq.wrapping_sub(acked).wrapping_add(QUARTER) < 2 * QUARTER,
             None => come.flags & (SYN | RST) != 0,
@@ -148,14 +160,26 @@ impl Connection {
 
 /// Puts a connection first. The one that was not heard of for the longest goes, if there is no room.
 fn note(connections: &mut [Option<Connection>], new: Connection) {
-    let is_same = |known: &Connection| (known.board, known.peer, known.address) == (new.board, new.peer, new.address);
     let mut put = Some(new);
     for place in connections {
         let known = core::mem::replace(place, put);
-        if known.is_none_or(|known| is_same(&known)) {
+        if known.is_none_or(|known| known.is_same(&new)) {
             return;
         }
         put = known;
+    }
+}
+
+/// The board has ended a connection. Nothing is between those that stay.
+fn forget(connections: &mut [Option<Connection>], old: &Connection) {
+    let Some(at) = connections.iter().position(|known| known.is_some_and(|known| known.is_same(old))) else { return };
+    let Some(rest) = connections.get_mut(at..) else { return };
+    if let Some(place) = rest.first_mut() {
+        *place = None;
+    }
+    // Less than the length, which is not 0: it cannot panic.
+    if rest.len() > 1 {
+        rest.rotate_left(1);
     }
 }
 
@@ -248,9 +272,15 @@ impl Segment {
 
 fn of_tcp(payload: &[u8], source: [u8; 4], connections: &[Option<Connection>]) -> Verdict {
     let Some(come) = Segment::of(payload) else { return Verdict::Passes };
-    let is_opening = come.flags & (SYN | ACK) == SYN && come.target >= EPHEMERAL;
-    let mut known = connections.iter().flatten().filter(|known| known.is_of(&come, source));
-    if is_opening || known.any(|known| !known.takes(&come)) { Verdict::Dropped } else { Verdict::Passes }
+    let known = connections.iter().flatten().find(|known| known.is_of(&come, source));
+    let is_opening = come.flags & SYN != 0 && come.target >= EPHEMERAL;
+    let passes = match known {
+        // The board's own SYN is not out yet, or there was none.
+        None => !is_opening,
+        Some(_) if is_opening && come.flags & ACK == 0 => false,
+        Some(known) => known.takes(&come),
+    };
+    if passes { Verdict::Passes } else { Verdict::Dropped }
 }
 
 /// Blanks routers that are no hosts, if this is for the client of DHCP.

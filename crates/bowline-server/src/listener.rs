@@ -162,8 +162,7 @@ async fn enter(
     claimed: &mut Option<Box<str>>,
 ) -> Result<Entered, Refusal> {
     let login = {
-        // From now on it is the guest who is waited for.
-        guest.is_heard();
+        guest.is_seen();
         let mut stop = shared.stop.subscribe();
         let login = async {
             Ok(match login::read(&mut stream).await? {

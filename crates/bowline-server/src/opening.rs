@@ -111,7 +111,7 @@ pub(crate) async fn read(
             }
             Ok(Some((opening, _))) => {
                 // A whole one, and not each byte: otherwise a guest could stay by saying little.
-                guest.is_heard();
+                guest.is_answered();
                 (Some(opening.id.as_str().into()), Some(opening.mode))
             }
             Err(_) => (None, None),

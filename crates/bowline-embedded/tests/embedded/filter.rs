@@ -115,6 +115,35 @@ fn nobody_opens_connections_to_the_port_of_ours() {
     });
 }
 
+#[test]
+fn nobody_answers_what_the_board_has_not_sent() {
+    both(|board| {
+        board.is_given(SERVER, [255, 255, 255, 0], Some(SERVER), &[]);
+        board.opens();
+        // As if the number of the SYN, which waits for the address, had been guessed.
+        let number = board.asks_before_it_sends();
+        board.tcp(&Tcp { seq: 5, ack: number.wrapping_add(1), flags: SYN | ACK, ..Tcp::default() });
+        board.state() == tcp::State::SynSent
+    });
+}
+
+#[test]
+fn a_board_that_listens_is_reached_again_from_the_same_port() {
+    let mut board = Board::new(true, 1);
+    board.is_given(SERVER, [255, 255, 255, 0], Some(SERVER), &[]);
+    board.hears(&arp(1, SERVER, BOARD));
+    for seq in [7_000, 3_000_000_000, 1_500_000_000] {
+        board.listens(80);
+        board.comes(&Tcp { seq, ack: 0, flags: SYN, ..Tcp::default() });
+        board.polls();
+        let sent = board.last_sent();
+        assert_eq!(sent.ack, seq + 1, "its answer");
+        board.tcp(&Tcp { seq: seq + 1, ack: sent.seq.wrapping_add(1), ..Tcp::default() });
+        assert_eq!(board.state(), tcp::State::Established);
+        board.drops();
+    }
+}
+
 /// A script panics without the filter; with it, it ends well.
 fn both(script: impl Fn(&mut Board) -> bool) {
     assert!(script(&mut Board::new(true, 1)), "it does not end well with the filter");
@@ -221,6 +250,25 @@ impl Board {
                 routes.remove_default_ipv4_route();
             }
         }
+    }
+
+    /// Waits for a connection, as a server does.
+    fn listens(&mut self, port: u16) {
+        let buffer = || tcp::SocketBuffer::new(vec![0; STREAM]);
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        socket.listen(port).expect("a port");
+        self.port = port;
+        self.tcp = Some(self.sockets.add(socket));
+    }
+
+    /// The number of the SYN that goes out when the hardware address is known: the same board, in another run.
+    fn asks_before_it_sends(&self) -> u32 {
+        let mut other = Board::new(false, 1);
+        other.is_given(SERVER, [255, 255, 255, 0], Some(SERVER), &[]);
+        other.opens();
+        other.hears(&arp(2, SERVER, BOARD));
+        other.waits(2_000);
+        other.last_sent().seq
     }
 
     fn waits(&mut self, millis: i64) {
