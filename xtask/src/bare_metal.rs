@@ -99,6 +99,7 @@ const EMBEDDED: &[&str] = &[
     "digest",
     "document-features",
     "embassy-futures",
+    "embassy-net-driver",
     "embassy-sync",
     "embassy-time",
     "embassy-time-driver",
