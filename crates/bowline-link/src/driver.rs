@@ -1,5 +1,6 @@
 //! The pump between an endpoint and a socket.
 
+mod alarm;
 mod kick;
 mod lines;
 mod native;
@@ -17,6 +18,7 @@ use bowline_proto::time::Instant;
 use bowline_secure::Protection;
 use tokio::time::Sleep;
 
+use self::alarm::Alarm;
 use self::pause::Pause;
 use self::wire::{WRITE_HIGH, Wire};
 use crate::endpoint::{Current, State, Turn};
@@ -112,7 +114,7 @@ type Step<T> = Result<T, DownReason>;
 /// Why a link has another turn.
 enum Woken {
     End(DownReason),
-    /// By others, or by the alarm.
+    /// By others, or by the timer.
     Called,
     /// Whether it is reading that is possible.
     Ready(io::Result<bool>),
@@ -238,17 +240,18 @@ impl<'a, S: Speak> Driver<'a, S> {
             self.end = Some(reason);
         }
         let clock = self.endpoint.clock();
-        let mut alarm = std::pin::pin!(tokio::time::sleep_until(clock.at(clock.now())));
+        let mut alarm = Alarm::new(clock.now());
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(clock.at(clock.now())));
         loop {
-            let deadline = match self.turn(clock.now()) {
-                Ok(deadline) => clock.at(deadline),
+            let now = clock.now();
+            let deadline = match self.turn(now) {
+                Ok(deadline) => deadline,
                 Err(reason) => return reason,
             };
-            // Deadlines mostly move away: an alarm that rings early is cheaper than one moved a message.
-            if alarm.is_elapsed() || alarm.deadline() > deadline {
-                alarm.as_mut().reset(deadline);
+            if alarm.follows(deadline, now, timer.is_elapsed()) {
+                timer.as_mut().reset(clock.at(deadline));
             }
-            let woken = poll_fn(|context| self.poll_woken(context, end, alarm.as_mut()));
+            let woken = poll_fn(|context| self.poll_woken(context, end, timer.as_mut()));
             // Also where nothing else of it waits for the runtime, others get their turn.
             let ready = match tokio::task::coop::cooperative(woken).await {
                 Woken::End(reason) => {
@@ -275,14 +278,14 @@ impl<'a, S: Speak> Driver<'a, S> {
         &mut self,
         context: &mut Context<'_>,
         end: &mut (impl Future<Output = DownReason> + Unpin),
-        alarm: Pin<&mut Sleep>,
+        timer: Pin<&mut Sleep>,
     ) -> Poll<Woken> {
         if self.end.is_none()
             && let Poll::Ready(reason) = Pin::new(end).poll(context)
         {
             return Poll::Ready(Woken::End(reason));
         }
-        if self.kick.poll_called(context).is_ready() || alarm.poll(context).is_ready() {
+        if self.kick.poll_called(context).is_ready() || timer.poll(context).is_ready() {
             return Poll::Ready(Woken::Called);
         }
         // Whatever the others woke it for, the turn sees to it: a busy socket keeps nothing waiting.
