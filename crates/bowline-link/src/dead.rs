@@ -87,7 +87,7 @@ impl Endpoint {
         let place = match letter.direction {
             Direction::Received => {
                 let message = Message::from_store(&letter.header, &letter.payload, letter.qos);
-                let origin = Origin::now(letter.epoch, self.clock());
+                let origin = Origin::of(letter.epoch, self.clock().wall());
                 let has_epoch = state.native.epoch() != 0;
                 // Gaps are not in the queue.
                 let last = if has_epoch { state.bases.rx + state.native.received() } else { 0 };

@@ -7,7 +7,7 @@ mod status;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bowline_proto::Side;
 use bowline_secure::Protection;
@@ -31,7 +31,6 @@ pub(crate) struct Shared {
     /// The outbox has less in it, or the endpoint was closed.
     room: Notify,
     status: Statuses,
-    attendant: RwLock<Option<Arc<dyn Attendant>>>,
     /// A transaction was committed.
     pub(crate) stored: Notify,
     /// Mostly those of many endpoints.
@@ -90,9 +89,11 @@ impl Endpoint {
         }
         let endpoint = Self::with(side, limits, device, Some(storage), state, clock);
         endpoint.0.persistent.store(persistent, Ordering::Relaxed);
-        if endpoint.lock().inbox.has_next() {
-            endpoint.notify_arrival();
+        let state = endpoint.lock();
+        if state.inbox.has_next() {
+            endpoint.notify_arrival(&state);
         }
+        drop(state);
         endpoint
     }
 
@@ -110,7 +111,6 @@ impl Endpoint {
             arrived: Notify::new(),
             room: Notify::new(),
             status: Statuses::default(),
-            attendant: RwLock::default(),
             stored: Notify::new(),
             limits,
             clock,
@@ -157,7 +157,11 @@ impl Endpoint {
     pub fn try_recv(&self) -> Result<Option<Message>, RecvError> {
         let mut state = self.lock();
         if state.inbox.handled_until_next() {
-            self.handled(&mut state);
+            self.count_handled(&mut state);
+            // Otherwise it is made when there is something taken.
+            if !state.inbox.has_next() {
+                self.make_room(&mut state);
+            }
         }
         self.take(&mut state, true)
     }
@@ -193,7 +197,7 @@ impl Endpoint {
         };
         if state.inbox.has_next() {
             // Two arrivals may have left one wake-up.
-            self.notify_arrival();
+            self.notify_arrival(state);
         }
         if until_next || message.seq().is_none() {
             self.make_room(state);
@@ -222,12 +226,21 @@ impl Endpoint {
 
     /// The application has handled something.
     pub(crate) fn handled(&self, state: &mut State) {
+        self.count_handled(state);
+        self.make_room(state);
+    }
+
+    fn count_handled(&self, state: &mut State) {
         state.totals.processed += state.inbox.take_handled();
         if let Some(ticket) = state.inbox.native_processed() {
             state.native.handle_processed(ticket);
         }
-        state.journal.touch_soon();
-        self.make_room(state);
+        if self.0.storage.is_some() {
+            state.journal.touch_soon();
+        } else {
+            // For the link to tell the peer.
+            state.kick();
+        }
     }
 
     /// The application gives a message back.
@@ -235,8 +248,7 @@ impl Endpoint {
         let mut state = self.lock();
         state.inbox.put_back(message);
         self.make_room(&mut state);
-        drop(state);
-        self.notify_arrival();
+        self.notify_arrival(&state);
     }
 
     /// What the peer speaks, or last spoke; `None` before it was there.
@@ -346,7 +358,7 @@ impl Endpoint {
         self.0.arrived.notify_one();
         self.0.room.notify_waiters();
         self.0.status.modify(|seen| seen.closed = true);
-        self.calls_attendant();
+        self.calls_attendant(&self.lock());
     }
 
     /// Closes the endpoint, and everything stored for the device goes.
@@ -406,16 +418,18 @@ impl Endpoint {
 
     /// Has `attendant` called from now on, and none that was before.
     pub fn attended_by(&self, attendant: Arc<dyn Attendant>) {
-        *self.0.attendant.write().unwrap_or_else(PoisonError::into_inner) = Some(attendant);
+        let before = self.lock().attendant.replace(attendant);
+        // Not under the lock: it may be the last who holds it.
+        drop(before);
     }
 
-    pub(crate) fn notify_arrival(&self) {
+    pub(crate) fn notify_arrival(&self, state: &State) {
         self.0.arrived.notify_one();
-        self.calls_attendant();
+        self.calls_attendant(state);
     }
 
-    fn calls_attendant(&self) {
-        if let Some(attendant) = &*self.0.attendant.read().unwrap_or_else(PoisonError::into_inner) {
+    fn calls_attendant(&self, state: &State) {
+        if let Some(attendant) = &state.attendant {
             attendant.is_called(self);
         }
     }

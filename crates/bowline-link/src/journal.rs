@@ -332,7 +332,7 @@ impl Endpoint {
         (journal.outbox, journal.inbox_last, journal.outbox_last) = (mark.outbox, mark.inbox_last, mark.outbox_last);
         journal.session = mark.session;
         if state.inbox.handle_durable(mark.inbox) {
-            self.notify_arrival();
+            self.notify_arrival(state);
         }
         let by_lines = state.link.as_ref().is_some_and(|link| link.dialect != Dialect::Native);
         for ticket in state.waiting.drain(..mark.tickets.min(state.waiting.len())) {

@@ -7,7 +7,7 @@ use bowline_proto::wire::{HexBytes, MessageRepr};
 use bowline_store::Millis;
 use bytes::Bytes;
 
-use crate::{Clock, Dialect, MessageError};
+use crate::{Dialect, MessageError};
 
 /// The channel of messages without a header on dialect N (§11.7).
 const NO_CHANNEL: Channel = Channel { app: 0xff, instance: 0xff, tag: 0xff };
@@ -39,9 +39,9 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Of a message that comes now, in its sender's `epoch`.
-    pub(crate) fn now(epoch: u64, clock: Clock) -> Self {
-        Origin { epoch, received_at: clock.wall(), ..Origin::default() }
+    /// Of a message that has come in its sender's `epoch`, not yet in the inbox.
+    pub(crate) fn of(epoch: u64, received_at: Millis) -> Self {
+        Origin { epoch, received_at, ..Origin::default() }
     }
 }
 

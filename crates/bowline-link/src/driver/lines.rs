@@ -192,7 +192,7 @@ impl Speaker {
         match received {
             Received::Keepalive | Received::Handled => {}
             Received::Message(Incoming { ticket, qos, header, payload }) => {
-                let origin = Origin::now(state.lines.epoch().into(), endpoint.clock());
+                let origin = Origin::of(state.lines.epoch().into(), endpoint.clock().wall());
                 let message = Message::from_line(header, payload, qos).with_origin(origin);
                 let size = message.size() as u64;
                 let lasting = qos || !self.link.dialect().acknowledges();
@@ -206,7 +206,7 @@ impl Speaker {
                     Accepted::In(ticket, None) => {
                         state.totals.received_best_effort += 1;
                         self.link.handle_accepted(&mut state.lines, now, ticket);
-                        endpoint.notify_arrival();
+                        endpoint.notify_arrival(state);
                     }
                     Accepted::Parked => {
                         state.totals.received += 1;

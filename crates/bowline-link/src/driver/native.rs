@@ -254,6 +254,9 @@ impl Speaker {
     fn take_in(&mut self, endpoint: &Endpoint, state: &mut State, now: Instant, mut body: &[u8]) {
         // While it starts, the link before may still deliver.
         state.native.handle_delivered(state.outbox.acked().saturating_sub(state.bases.tx));
+        // They come together: the clock is asked once.
+        let mut came = None;
+        let mut origin = |epoch| Origin::of(epoch, *came.get_or_insert_with(|| endpoint.clock().wall()));
         loop {
             let processed = state.native.peer_processed();
             let input = self.link.handle_body(&mut state.native, now, body);
@@ -262,8 +265,7 @@ impl Speaker {
             match received {
                 Received::Message { ticket, channel, payload } => {
                     self.rate.count();
-                    let origin = Origin::now(ticket.epoch(), endpoint.clock());
-                    let message = Message::from_frame(channel, payload, true).with_origin(origin);
+                    let message = Message::from_frame(channel, payload, true).with_origin(origin(ticket.epoch()));
                     state.totals.received += 1;
                     state.totals.received_bytes += message.size() as u64;
                     state.inbox.accept_native(state.bases.rx + ticket.seq(), ticket, message);
@@ -272,11 +274,11 @@ impl Speaker {
                 }
                 Received::BestEffort { channel, payload } => {
                     self.rate.count();
-                    let origin = Origin::now(state.native.epoch(), endpoint.clock());
-                    let message = Message::from_frame(channel, payload, false).with_origin(origin);
+                    let message =
+                        Message::from_frame(channel, payload, false).with_origin(origin(state.native.epoch()));
                     if state.inbox.accept_best_effort(message) {
                         state.totals.received_best_effort += 1;
-                        endpoint.notify_arrival();
+                        endpoint.notify_arrival(state);
                     } else {
                         state.totals.refused += 1;
                     }

@@ -8,8 +8,9 @@ use crate::{DownReason, Stream};
 /// Bytes read at one time. Other links get their turn in between.
 pub(crate) const READ: usize = 16 * 1024;
 
-/// Of buffers that are empty, this much is kept, if they were of use.
-const KEPT: usize = 4 * 1024;
+/// Of buffers that are empty, this much is kept, if they were of use: until the next keepalive, which needs none. Enough
+/// for a window of messages of some hundred bytes, or the allocator is asked with each.
+const KEPT: usize = 8 * 1024;
 
 /// A buffer that held no more than this is not kept: most links say a few words now and then.
 const FEW: usize = 256;

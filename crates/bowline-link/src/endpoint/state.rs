@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::ledger::Totals;
 use crate::outbox::Outbox;
 use crate::saved::{self, Bases};
-use crate::{Clock, Dialect, Limits, Message, Policy, SendError};
+use crate::{Attendant, Clock, Dialect, Limits, Message, Policy, SendError};
 
 /// What the endpoint's users and its link share. Locked for the time of one turn, never across an await.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub(crate) struct State {
     /// Counted here; the engines count the rest.
     pub(crate) totals: Totals,
     pub(crate) outage: Outages,
+    /// Who is called when there is something to do.
+    pub(crate) attendant: Option<Arc<dyn Attendant>>,
     /// A planted bug: what the last link had received in part.
     #[cfg(planted)]
     pub(crate) partial: Vec<u8>,
@@ -96,6 +98,7 @@ impl State {
             received: None,
             totals: Totals::default(),
             outage: Outages::default(),
+            attendant: None,
             #[cfg(planted)]
             partial: Vec::new(),
         }

@@ -77,17 +77,17 @@ impl Endpoint {
             let (device, persistent) = (Arc::clone(&self.0.device), self.0.is_persistent());
             state.journal.push(Change::Device { device, persistent, seen: self.0.clock.wall() });
         }
-        self.set_status(link);
+        self.set_status(state, link);
     }
 
-    fn set_status(&self, link: LinkState) {
+    fn set_status(&self, state: &State, link: LinkState) {
         self.0.status.modify(|Seen { status, .. }| {
             if matches!(link, LinkState::Up { .. }) {
                 status.connects += 1;
             }
             status.link = link;
         });
-        self.calls_attendant();
+        self.calls_attendant(state);
     }
 
     /// The link with this number has ended. Says nothing if another one has taken over since.
@@ -108,7 +108,7 @@ impl Endpoint {
             state.outage.since = Some(self.0.clock.now());
             state.outage.reason = Some(reason);
             // Under the lock, so that no later link's status is overwritten.
-            self.set_status(LinkState::Down(reason));
+            self.set_status(&state, LinkState::Down(reason));
         }
         state.journal.touch();
         self.flush(&mut state);
