@@ -206,14 +206,16 @@ mod tests {
         guest
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_is_silent_makes_room_soon_the_oldest_first() {
+    /// Of two guests who fill the lobby, each as `has` left it, the first makes room for a third after `wait`.
+    async fn the_oldest_makes_room(has: impl Fn(&Guest), wait: Duration) {
         let lobby = Lobby::new(2);
         let (first, second) = (seen(&lobby).await, seen(&lobby).await);
+        has(&first);
+        has(&second);
         let start = Instant::now();
         let entering = async {
             drop(lobby.enter().await);
-            assert_eq!(start.elapsed(), SILENCE);
+            assert_eq!(start.elapsed(), wait);
         };
         let leaving = async {
             first.shown_out().await;
@@ -224,22 +226,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_is_silent_makes_room_soon_the_oldest_first() {
+        the_oldest_makes_room(|_| {}, SILENCE).await;
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_was_answered_has_some_time() {
-        let lobby = Lobby::new(2);
-        let (first, second) = (seen(&lobby).await, seen(&lobby).await);
-        first.is_answered();
-        second.is_answered();
-        let start = Instant::now();
-        let entering = async {
-            drop(lobby.enter().await);
-            assert_eq!(start.elapsed(), PATIENCE);
-        };
-        let leaving = async {
-            first.shown_out().await;
-            drop(first);
-        };
-        tokio::join!(entering, leaving);
-        assert!(!is_ready(&mut Box::pin(second.shown_out())).await);
+        the_oldest_makes_room(Guest::is_answered, PATIENCE).await;
     }
 
     #[tokio::test(start_paused = true)]
