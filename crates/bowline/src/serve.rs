@@ -41,9 +41,10 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     // Everything that may fail comes before the first board is let in: what is acknowledged must be kept.
     let lock = claim(&config.data)?;
+    // Before keys are read: who changes them later finds the socket and tells this server.
+    let socket = control::Socket::bind(&config.data)?;
     let keys = Keys::open(&config.data)?;
     config.check_keys(&keys)?;
-    let socket = control::Socket::bind(&config.data)?;
     let tcp = match config.api.listen {
         Some(address) => Some(control::Tcp::bind(address, &config.api.token_file(&config.data)).await?),
         None => None,

@@ -223,6 +223,18 @@ fn a_running_server_is_told_and_acts_at_once() {
     }
 }
 
+/// Between reading the keys and having a socket it would learn nothing of a key that is revoked. Which of the two comes
+/// first shows in what it complains of when both are wrong.
+#[test]
+fn a_server_that_starts_can_be_told_of_keys_before_it_reads_them() {
+    let folder = Folder::new();
+    ok(&folder.key(&["new", "kitchen"]));
+    fs::write(folder.file(), "damaged").unwrap();
+    fs::create_dir(folder.0.path().join("control.sock")).unwrap();
+    let serve = bowline(&["serve", "--listen", "127.0.0.1:0", "--data", folder.path()]);
+    fails(&serve, &["cannot replace the socket"]);
+}
+
 #[test]
 fn a_server_that_starts_says_who_gets_in() {
     let folder = Folder::new();

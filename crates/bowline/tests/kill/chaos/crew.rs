@@ -68,6 +68,8 @@ impl Crew {
             ports[0],
         ));
         fs::write(folder.path().join("bowline.toml"), format!("listen = [\"{listen}\"]{CONFIG}")).unwrap();
+        // Before the server starts: nobody tells it of keys that it has not read.
+        let issued = CREW.map(|kind| kind.has_key.then(|| keys.issue(kind.id, Date::from_unix(0)).unwrap()));
         let server = serves(&world, folder.path());
         let proxies = SIDES.iter().zip(&ports[1..]).map(|(side, port)| {
             let post =
@@ -79,11 +81,10 @@ impl Crew {
         });
         let proxies = proxies.collect();
         let mut random = fastrand::Rng::with_seed(seed);
-        let roles: Vec<Role> = CREW
+        let roles: Vec<Role> = issued
             .iter()
             .enumerate()
-            .map(|(place, kind)| {
-                let issued = kind.has_key.then(|| keys.issue(kind.id, Date::from_unix(0)).unwrap());
+            .map(|(place, issued)| {
                 let (side, through) = (side_of(place), place % 3 != 0);
                 let address = if through {
                     proxy_address(&world, side, ports[1 + place % 2])
@@ -95,7 +96,7 @@ impl Crew {
                     is_crew: true,
                     folder: folder.path().to_owned(),
                     address,
-                    key: issued.map(|issued| issued.line().to_string()),
+                    key: issued.as_ref().map(|issued| issued.line().to_string()),
                     fsync: false,
                     seed: random.u64(..),
                     is_last: false,
