@@ -12,11 +12,8 @@ use tempfile::TempDir;
 use crate::harness::{Running, Server, bowline, stderr, stdout};
 
 /// A server that lets anybody shake hands as often as it likes.
-fn server() -> (Server, TempDir) {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("bowline.toml");
-    fs::write(&config, "[security]\nhandshakes_per_second = 0\n").unwrap();
-    (Server::starts_with(&["--config", config.to_str().unwrap()]), folder)
+fn server() -> Server {
+    Server::configured("[security]\nhandshakes_per_second = 0\n")
 }
 
 fn report(output: &Output) -> Value {
@@ -92,14 +89,14 @@ fn received(server: &Server, id: &str) -> Value {
 
 #[test]
 fn every_kind_of_run_on_n() {
-    let (server, _folder) = server();
+    let server = server();
     every_kind(&server, &[], 16);
     assert_eq!(received(&server, "echo-2"), 12, "the server counts as many");
 }
 
 #[test]
 fn every_kind_of_run_on_n_with_keys() {
-    let (server, folder) = server();
+    let (server, folder) = (server(), TempDir::new().unwrap());
     let file = folder.path().join("keys.txt");
     let file = file.to_str().unwrap();
     let made = bowline(&["bench", "keys", "--count", "5", "--out", file, "--data", server.data()]);
@@ -112,7 +109,7 @@ fn every_kind_of_run_on_n_with_keys() {
 
 #[test]
 fn every_kind_of_run_on_h() {
-    let (server, _folder) = server();
+    let server = server();
     every_kind(&server, &["--dialect", "h"], 1);
     assert_eq!(received(&server, "echo-0"), 12, "the server counts as many");
     measures(&server, &["echo", "--dialect", "h", "--devices", "1", "--messages", "3", "--header", "000007"]);
@@ -120,14 +117,14 @@ fn every_kind_of_run_on_h() {
 
 #[test]
 fn every_kind_of_run_on_u() {
-    let (server, _folder) = server();
+    let server = server();
     every_kind(&server, &["--dialect", "u"], 1);
     assert_eq!(received(&server, "echo-1"), 12, "the server counts as many");
 }
 
 #[test]
 fn every_echo_is_acknowledged() {
-    let (mut server, _folder) = server();
+    let mut server = server();
     for (prefix, dialect) in [("on-n", "n"), ("on-h", "h"), ("on-u", "u")] {
         let load = ["echo", "--devices", "2", "--messages", "8", "--warm-up", "0"];
         measures(&server, &[&load[..], &["--dialect", dialect, "--prefix", prefix]].concat());
@@ -139,7 +136,7 @@ fn every_echo_is_acknowledged() {
 
 #[test]
 fn a_table_is_for_people() {
-    let (server, _folder) = server();
+    let server = server();
     let output = bowline(&["bench", "echo", "--devices", "2", "--messages", "5", "--server", &server.address()]);
     assert!(output.status.success(), "{output:?}");
     let table = stdout(&output);
@@ -151,7 +148,7 @@ fn a_table_is_for_people() {
 #[test]
 fn a_storm_waits_for_a_server_that_restarts() {
     for dialect in ["n", "h"] {
-        let (mut server, _folder) = server();
+        let mut server = server();
         let mut storm = Running::starts(&[
             "bench",
             "storm",
@@ -180,7 +177,7 @@ fn a_storm_waits_for_a_server_that_restarts() {
 
 #[test]
 fn a_server_that_dies_is_told_from_one_that_is_slow() {
-    let (mut server, _folder) = server();
+    let mut server = server();
     let mut run = Running::starts(&[
         "bench",
         "throughput",
@@ -209,7 +206,7 @@ fn a_server_that_dies_is_told_from_one_that_is_slow() {
 
 #[test]
 fn an_interrupted_run_says_what_it_has_measured() {
-    let (server, _folder) = server();
+    let server = server();
     let mut run = Running::starts(&[
         "bench",
         "throughput",
@@ -254,7 +251,7 @@ fn more_devices_than_open_files_are_explained() {
 
 #[test]
 fn a_soft_limit_of_open_files_is_raised() {
-    let (server, _folder) = server();
+    let server = server();
     let limited = "ulimit -S -n 60; exec \"$0\" bench hold --devices 100 --seconds 0 --json --server \"$1\"";
     let output =
         Command::new("sh").args(["-c", limited, env!("CARGO_BIN_EXE_bowline"), &server.address()]).output().unwrap();
@@ -263,7 +260,7 @@ fn a_soft_limit_of_open_files_is_raised() {
 
 #[test]
 fn a_key_the_server_does_not_know_is_explained() {
-    let (server, folder) = server();
+    let (server, folder) = (server(), TempDir::new().unwrap());
     let (elsewhere, file) = (folder.path().join("elsewhere"), folder.path().join("keys.txt"));
     let (elsewhere, file) = (elsewhere.to_str().unwrap(), file.to_str().unwrap());
     let keys = ["bench", "keys", "--count", "2", "--data", elsewhere, "--out", file];
@@ -291,9 +288,7 @@ fn a_key_the_server_does_not_know_is_explained() {
 #[test]
 fn handshakes_that_the_server_puts_off_are_counted() {
     let folder = TempDir::new().unwrap();
-    let config = folder.path().join("bowline.toml");
-    fs::write(&config, "[security]\nhandshakes_per_second = 10\nhandshake_burst = 1\n").unwrap();
-    let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
+    let server = Server::configured("[security]\nhandshakes_per_second = 10\nhandshake_burst = 1\n");
     let file = folder.path().join("keys.txt");
     let file = file.to_str().unwrap();
     assert!(bowline(&["bench", "keys", "--count", "4", "--out", file, "--data", server.data()]).status.success());
@@ -317,7 +312,7 @@ fn handshakes_that_the_server_puts_off_are_counted() {
 
 #[test]
 fn a_payload_that_the_server_does_not_take_is_explained() {
-    let (server, _folder) = server();
+    let server = server();
     let run = |dialect: &str| {
         bowline(&[
             "bench",

@@ -29,10 +29,7 @@ fn plain_lines_need_a_setting_and_then_work() {
     plain(&server);
     server.logs("a device that sends plain lines has to be configured as one");
 
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("bowline.toml");
-    fs::write(&config, "[devices]\nplain = [\"met*\"]\n").unwrap();
-    let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
+    let server = Server::configured("[devices]\nplain = [\"met*\"]\n");
     assert_eq!(stdout(&plain(&server)), "hello\n");
 }
 
@@ -141,10 +138,7 @@ fn a_device_without_a_server_may_give_up() {
 
 #[test]
 fn a_message_there_is_no_room_for_is_not_called_queued() {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("bowline.toml");
-    fs::write(&config, "[limits]\noutbox = 1\n").unwrap();
-    let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
+    let server = Server::configured("[limits]\noutbox = 1\n");
     let device =
         |linger| bowline_with_input(&["device", "attic", "--server", &server.address(), "--linger-ms", linger], "");
     device("0");

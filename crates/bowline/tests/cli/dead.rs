@@ -1,7 +1,6 @@
 //! `bowline dead`: what nobody could handle gets a second chance, once.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -13,23 +12,17 @@ use crate::harness::{Server, bowline_with_input, stderr, stdout};
 /// A server whose app can be changed between its lives.
 struct Changing {
     server: Server,
-    config: PathBuf,
-    _folder: TempDir,
 }
 
 impl Changing {
     fn echoes() -> Self {
-        let folder = TempDir::new().unwrap();
-        let config = folder.path().join("bowline.toml");
-        fs::write(&config, "app = \"echo\"\n").unwrap();
-        let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
-        Changing { server, config, _folder: folder }
+        Changing { server: Server::configured("app = \"echo\"\n") }
     }
 
     /// Killed, and started again with an app that takes whatever comes.
     fn prints_from_now_on(&mut self) {
         self.server.is_killed();
-        fs::write(&self.config, "app = \"print\"\n").unwrap();
+        fs::write(self.server.config(), "app = \"print\"\n").unwrap();
         self.server.starts_again();
     }
 }
@@ -223,10 +216,7 @@ fn letters_are_dropped() {
 
 #[test]
 fn a_letter_there_is_no_room_for_stays() {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("bowline.toml");
-    fs::write(&config, "[limits]\noutbox = 1\n").unwrap();
-    let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
+    let server = Server::configured("[limits]\noutbox = 1\n");
     device(&server, "attic", "h", "", "");
     ok(server.command(&["send", "attic", "x", "--header", "0102", "--until", "accepted"]));
     device(&server, "attic", "n", "", "");
@@ -238,9 +228,6 @@ fn a_letter_there_is_no_room_for_stays() {
 
 #[test]
 fn without_a_store_there_are_none() {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("bowline.toml");
-    fs::write(&config, "[store]\ndurability = \"memory\"\n").unwrap();
-    let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
+    let server = Server::configured("[store]\ndurability = \"memory\"\n");
     fails(server.command(&["dead", "list"]), "store.durability = \"memory\"");
 }

@@ -43,11 +43,9 @@ impl Bench {
     /// With another timeout, and more in its configuration.
     fn starts_with(timeout: u64, settings: &str) -> Self {
         let folder = TempDir::new().unwrap();
-        let config = folder.path().join("bowline.toml");
         let apps = "[[apps.external]]\nident = 7\nname = \"ledger\"\n";
         let link = format!("[link]\ntimeout_ms = {timeout}\n[store]\ndurability = \"os\"\n");
-        fs::write(&config, format!("{apps}{link}{settings}")).unwrap();
-        let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
+        let server = Server::configured(&format!("{apps}{link}{settings}"));
         let line = stdout(&server.command(&["key", "new", "kitchen"]));
         fs::write(folder.path().join("board.key"), line).unwrap();
         Bench { server, folder, timeout }

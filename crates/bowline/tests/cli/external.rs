@@ -21,12 +21,7 @@ fn starts() -> Server {
 }
 
 fn starts_with(config: &str) -> Server {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("bowline.toml");
-    std::fs::write(&file, config).unwrap();
-    // It is read again when the server starts again.
-    let file = folder.keep().join("bowline.toml");
-    Server::starts_with(&["--config", file.to_str().unwrap()])
+    Server::configured(config)
 }
 
 fn socket(server: &Server) -> PathBuf {

@@ -98,8 +98,19 @@ impl Server {
     }
 
     pub(crate) fn starts_with(options: &[&str]) -> Self {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        Self::starts_in(TempDir::new().unwrap(), options)
+    }
+
+    /// With this configuration, which lies in [`Server::config`].
+    pub(crate) fn configured(text: &str) -> Self {
         let data = TempDir::new().unwrap();
-        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        let config = config_in(data.path());
+        std::fs::write(&config, text).unwrap();
+        Self::starts_in(data, vec!["--config".to_owned(), config.to_str().unwrap().to_owned()])
+    }
+
+    fn starts_in(data: TempDir, options: Vec<String>) -> Self {
         let (child, log, address) = Self::launch("127.0.0.1:0", data.path(), &options);
         Server { child, log, address, data, options }
     }
@@ -128,6 +139,11 @@ impl Server {
 
     pub(crate) fn data(&self) -> &str {
         self.data.path().to_str().unwrap()
+    }
+
+    /// What it reads when it starts again.
+    pub(crate) fn config(&self) -> PathBuf {
+        config_in(self.data.path())
     }
 
     /// Memory that the process holds, in KiB.
@@ -176,6 +192,10 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn config_in(data: &Path) -> PathBuf {
+    data.join("bowline.toml")
 }
 
 pub(crate) fn signal(child: &Child, name: &str) {

@@ -265,10 +265,7 @@ fn a_server_that_starts_says_who_gets_in() {
 
 #[test]
 fn a_device_may_do_without_encryption_where_the_server_says_so() {
-    let folder = Folder::new();
-    let config = folder.0.path().join("bowline.toml");
-    fs::write(&config, "[security]\nunencrypted = [\"hut-*\"]\n").unwrap();
-    let mut server = Server::starts_with(&["--config", config.to_str().unwrap()]);
+    let mut server = Server::configured("[security]\nunencrypted = [\"hut-*\"]\n");
     server.logs("not encrypted: hut-* may use their key without encryption");
     let line = |id: &str| ok(&server.command(&["key", "new", id])).trim().to_owned();
     let (hut, kitchen) = (line("hut-1"), line("kitchen"));

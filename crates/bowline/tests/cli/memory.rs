@@ -6,7 +6,6 @@ use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-use tempfile::TempDir;
 
 use crate::harness::Server;
 
@@ -14,10 +13,7 @@ use crate::harness::Server;
 /// write to it. What is written must not be kept (P10).
 #[test]
 fn a_slow_reader_does_not_grow_the_server() {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("bowline.toml");
-    std::fs::write(&config, "[limits]\nmessages_per_second = 0\n").unwrap();
-    let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
+    let server = Server::configured("[limits]\nmessages_per_second = 0\n");
     let address: SocketAddr = server.address().parse().unwrap();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     // Little room on the way, so that what is not read waits in the server.

@@ -126,10 +126,7 @@ fn a_server_that_is_killed_again_and_again_records_everything_once() {
 
 #[test]
 fn a_server_can_do_without_a_record() {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("bowline.toml");
-    std::fs::write(&config, "[apps.record]\nenabled = false\n").unwrap();
-    let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
+    let server = Server::configured("[apps.record]\nenabled = false\n");
     records(&server, "kitchen", "1\n");
     let list = server.command(&["dead", "list"]);
     assert!(stdout(&list).contains("kitchen"), "{list:?}");

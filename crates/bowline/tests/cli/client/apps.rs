@@ -14,14 +14,6 @@ use tempfile::TempDir;
 use super::BOTH;
 use crate::harness::{Board, Server};
 
-/// A server with this configuration; the folder is to be kept as long as it.
-fn serves(config: &str) -> (Server, TempDir) {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("bowline.toml");
-    fs::write(&file, config).unwrap();
-    (Server::starts_with(&["--config", file.to_str().unwrap()]), folder)
-}
-
 fn boots(server: &Server, id: &str, dialect: &str) -> Option<Board> {
     let address = server.address();
     let (host, port) = address.rsplit_once(':').unwrap();
@@ -40,7 +32,7 @@ fn echo_time_and_http_answer() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello");
         }
     });
-    let (server, _folder) = serves(&format!(
+    let server = Server::configured(&format!(
         "[apps.http]\nallow = [\"127.0.0.1:{}\"]\nnetworks = [\"127.0.0.0/8\"]\n[apps.time]\nzone = \"+01:00\"\n",
         host.port()
     ));
@@ -88,7 +80,7 @@ fn replies(server: &Server, to: &Value, payload: &str) {
 #[test]
 fn an_answer_that_comes_late_is_nobodys() {
     for dialect in BOTH {
-        let (server, _folder) = serves("[[apps.external]]\nident = 7\nname = \"garden\"\n");
+        let server = Server::configured("[[apps.external]]\nident = 7\nname = \"garden\"\n");
         let Some(mut board) = boots(&server, "kitchen", dialect) else { return };
         board.reports("up");
         board.does("ask 7 1 \"first\"");
@@ -146,7 +138,7 @@ fn mqtt_goes_on_after_outages() {
     let folder = TempDir::new().unwrap();
     let (_broker, port) = Broker::starts(folder.path());
     for dialect in BOTH {
-        let (mut server, _folder) = serves(&format!("[apps.mqtt]\nbroker = \"mqtt://127.0.0.1:{port}\"\n"));
+        let mut server = Server::configured(&format!("[apps.mqtt]\nbroker = \"mqtt://127.0.0.1:{port}\"\n"));
         let home = dialect.strip_prefix("dialect=").unwrap();
         let Some(mut watcher) = boots(&server, &format!("watcher{home}"), dialect) else { return };
         watcher.does("mqtt - -");

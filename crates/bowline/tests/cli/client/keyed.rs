@@ -1,19 +1,11 @@
 //! The keyed login (§15.6) of the MicroPython client, at a real server.
 
-use std::fs;
-
-use tempfile::TempDir;
-
 use super::{boots, got_until};
 use crate::harness::{Server, stdout};
 
 /// A server that lets `kitchen` do without encryption.
-fn serves() -> (TempDir, Server) {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("bowline.toml");
-    fs::write(&config, "[security]\nunencrypted = [\"kitchen\"]\n").unwrap();
-    let server = Server::starts_with(&["--config", config.to_str().unwrap()]);
-    (folder, server)
+fn serves() -> Server {
+    Server::configured("[security]\nunencrypted = [\"kitchen\"]\n")
 }
 
 fn key(server: &Server, id: &str) -> String {
@@ -22,7 +14,7 @@ fn key(server: &Server, id: &str) -> String {
 
 #[test]
 fn a_board_shows_its_key_and_goes_on_when_the_server_was_killed() {
-    let (_folder, mut server) = serves();
+    let mut server = serves();
     let key = key(&server, "kitchen");
     let Some(mut board) = boots(&server.address(), "kitchen", &["dialect=N", &key]) else { return };
     board.does("many 10");
@@ -42,9 +34,9 @@ fn a_board_shows_its_key_and_goes_on_when_the_server_was_killed() {
 
 #[test]
 fn a_board_without_the_key_of_its_id_or_with_another_one_does_not_get_in() {
-    let (_folder, mut server) = serves();
+    let mut server = serves();
     key(&server, "kitchen");
-    let (_other_folder, other) = serves();
+    let other = serves();
     let foreign = key(&other, "kitchen");
     for (options, log) in
         [(vec!["dialect=N"], "gets in by nothing else"), (vec!["dialect=N", &foreign], "no key that is in force")]

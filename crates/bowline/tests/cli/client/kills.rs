@@ -18,14 +18,9 @@ fn survives(dialect: &str, kills: u64) {
     let seed = std::env::var("BOWLINE_SEED").ok().map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("BOWLINE_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let config = TempDir::new().unwrap();
-    let file = config.path().join("bowline.toml");
-    fs::write(
-        &file,
+    let mut server = Server::configured(
         "[[apps.external]]\nident = 7\nname = \"ledger\"\n[apps]\nlines = \"ledger\"\n[store]\ndurability = \"os\"\n",
-    )
-    .unwrap();
-    let mut server = Server::starts_with(&["--config", file.to_str().unwrap()]);
+    );
     let socket = Path::new(server.data()).join("control.sock");
     let flash = TempDir::new().unwrap();
     let folder = flash.path().to_str().unwrap().to_owned();
