@@ -118,7 +118,7 @@ fn main() {
         assert!(matches!(resumption.finish(&answer[..end]), Ok(Some((Resumed::Transport(_), _)))));
     });
 
-    for size in [32, 256, 1024] {
+    for size in [2, 32, 256, 1024, 4096] {
         let mut body = vec![0; size + 16];
         rate(&format!("seal and open {size} bytes"), || {
             device.seal(&mut body, size).expect("room");

@@ -14,8 +14,12 @@
 //! input can cause a panic. The layer is specified in `docs/protocol.md`, chapter 15; comments cite
 //! its sections as `§15.1`.
 //!
-//! What is secret is zeroed when it is dropped. Two exceptions cannot be had without unsafe code:
-//! copies that a move leaves behind, and the copy of the key inside `noise-protocol`'s handshake state.
+//! What is secret is zeroed when it is dropped. These exceptions cannot be had without unsafe code: copies that a move
+//! leaves behind, the copy of the key inside `noise-protocol`'s handshake state, and with the feature `ring` the one
+//! that is on the stack while a record is sealed or opened.
+//!
+//! Feature `ring`: records are sealed and opened by *ring*, in assembly, instead of portable code. The bytes are the
+//! same. It needs an operating system and a C compiler; the server and the client for Linux have it.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -23,6 +27,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod cipher;
 mod gate;
 mod handshake;
 mod kdf;

@@ -1,14 +1,12 @@
 //! What seals and opens bodies once a link is secured (§15.1, §15.6, §13.3).
 
-use noise_protocol::Cipher as _;
-use noise_rust_crypto::ChaCha20Poly1305;
 use subtle::ConstantTimeEq as _;
 
 use bowline_proto::Side;
 
-use crate::kdf;
 use crate::noise::{TransportKey, TransportKeys};
 use crate::wire::TAG;
+use crate::{cipher, kdf};
 
 /// Bytes of the counter in front of a sealed body on a lossy transport.
 const COUNTER: usize = 4;
@@ -122,7 +120,7 @@ impl Transport {
             }
         };
         if self.protection.encrypts() {
-            ChaCha20Poly1305::encrypt_in_place(&self.seal, self.next_out, &[], body, len);
+            cipher::seal(&self.seal, self.next_out, body);
         } else {
             let (body, tag) = body.split_last_chunk_mut::<TAG>().ok_or(SealError::Buffer { needed, got })?;
             *tag = record_tag(&self.seal, self.next_out, body);
@@ -135,8 +133,8 @@ impl Transport {
     /// layer: see [`crate::is_security_body`].
     ///
     /// # Errors
-    /// If it is not what the peer sealed for this link, this direction and this place; `sealed` is as it
-    /// was. On a lossless transport the link is to be ended, on a lossy one the frame is dropped.
+    /// If it is not what the peer sealed for this link, this direction and this place; what is left in
+    /// `sealed` is of no use then. On a lossless transport the link is to be ended, on a lossy one the frame is dropped.
     pub fn open<'b>(&mut self, sealed: &'b mut [u8]) -> Result<&'b mut [u8], OpenError> {
         let opened = self.try_open(sealed);
         if opened.is_err() {
@@ -261,13 +259,9 @@ fn open_with<'b>(
         let authentic = bool::from(record_tag(key, nonce, body).ct_eq(tag));
         return if authentic { Ok(body) } else { Err(OpenError::Forged) };
     }
-    if len < TAG {
-        return Err(OpenError::Short);
-    }
-    match ChaCha20Poly1305::decrypt_in_place(key, nonce, &[], sealed, len) {
-        Ok(body) => sealed.get_mut(..body).ok_or(OpenError::Short),
-        Err(()) => Err(OpenError::Forged),
-    }
+    let body = len.checked_sub(TAG).ok_or(OpenError::Short)?;
+    cipher::open(key, nonce, sealed).map_err(|_| OpenError::Forged)?;
+    sealed.get_mut(..body).ok_or(OpenError::Short)
 }
 
 /// The tag of a body on a keyed link. Its direction is in the key.

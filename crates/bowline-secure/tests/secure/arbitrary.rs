@@ -86,9 +86,7 @@ proptest! {
         let mut device = server.device("d", 1, 1);
         for mut link in [device.connect(&mut server), device.connect_keyed(&mut server)] {
             for record in &records {
-                let mut changed = record.clone();
-                prop_assert!(link.server.open(&mut changed).is_err());
-                prop_assert_eq!(&changed, record);
+                prop_assert!(link.server.open(&mut record.clone()).is_err());
             }
             link.assert_works();
         }

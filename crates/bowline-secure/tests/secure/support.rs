@@ -234,11 +234,7 @@ pub(crate) fn seal(from: &mut Transport, body: &[u8]) -> Vec<u8> {
 /// What is in a sealed body, if it opens.
 pub(crate) fn unseal(to: &mut Transport, sealed: &[u8]) -> Option<Vec<u8>> {
     let mut buffer = sealed.to_vec();
-    let opened = to.open(&mut buffer).ok().map(|body| body.to_vec());
-    if opened.is_none() {
-        assert_eq!(buffer, sealed, "what is refused is left as it was");
-    }
-    opened
+    to.open(&mut buffer).ok().map(|body| body.to_vec())
 }
 
 impl Link {

@@ -195,6 +195,7 @@ impl Servers {
         let ours = |server, sealed| Contender::Bowline { server, dialect: "n", sealed };
         let mut both = vec![
             ("bowline open, memory", ours(&self.memory, false)),
+            ("bowline encrypted, memory", ours(&self.memory, true)),
             ("bowline open, os", ours(&self.os, false)),
             ("bowline encrypted, os", ours(&self.os, true)),
             ("bowline open, fsync", ours(&self.fsync, false)),
